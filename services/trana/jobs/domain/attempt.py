@@ -1,0 +1,32 @@
+"""An attempt: one try at a job, and how it can end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trana.v1.cause_pb2 import Cause
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AttemptKey:
+    """Names an attempt; its number fences it: a greater number for the same job wins."""
+
+    job: str
+    number: int
+
+    def __str__(self) -> str:
+        """`{job}/{number}`, as placement groups and supervisors are named after `trana/`."""
+        return f"{self.job}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended. `CAUSE_UNSPECIFIED` is a good end; else `message` says what happened."""
+
+    cause: Cause = Cause.CAUSE_UNSPECIFIED
+    message: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether the training came to the end of its own accord."""
+        return self.cause == Cause.CAUSE_UNSPECIFIED
