@@ -61,21 +61,13 @@ def _needs(loss: str, output: Shape, dataset: training_pb2.Dataset) -> str:
         case "cross_entropy":
             if len(output) != 1:
                 return "one output per class; end with flatten and linear"
-            return (
-                "one output per class, at least 2; for two classes with one output use bce"
-                if size == 1
-                else ""
-            )
+            return "one output per class, at least 2; for two classes with one output use bce" if size == 1 else ""
         case "bce":
             wrong = len(output) != 1 or size not in (None, 1)
-            return (
-                "exactly one output; end with linear of out_features 1, or use cross_entropy" if wrong else ""
-            )
+            return "exactly one output; end with linear of out_features 1, or use cross_entropy" if wrong else ""
     # The target of a table is one number; that of an NPZ file may have a shape of its own.
     tabular = dataset.WhichOneof("format") in ("csv", "parquet")
     wrong = tabular and (len(output) != 1 or size not in (None, 1))
     return (
-        f'exactly one output for the one target "{dataset.target}"; end with linear of out_features 1'
-        if wrong
-        else ""
+        f'exactly one output for the one target "{dataset.target}"; end with linear of out_features 1' if wrong else ""
     )

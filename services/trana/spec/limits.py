@@ -28,9 +28,7 @@ def find_excess(network: network_pb2.Network) -> Violation | None:
             description = f"has more than {MAX_LAYERS:,} layers in total, those in residual blocks included"
             return Violation("network.layers", description, "network.max_layers")
         if depth > MAX_DEPTH:
-            description = (
-                f"residual blocks are nested more than {MAX_DEPTH} deep; write inner ones one after another"
-            )
+            description = f"residual blocks are nested more than {MAX_DEPTH} deep; write inner ones one after another"
             return Violation(path, description, "network.max_depth")
         for index, layer in enumerate(layers):
             if layer.WhichOneof("kind") == "residual":

@@ -11,7 +11,7 @@ from trana.spec.violation import Violation
 if TYPE_CHECKING:
     from protovalidate import Validator
 
-# Rules over several fields: the field they speak of, and those they read, from the message that declares them.
+# Rules over several fields: the field they speak of, and those they read, from where it is declared.
 _CROSSED: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "job.batch_over_workers": (
         "training.global_batch_size",
@@ -78,9 +78,7 @@ def _violation(breach: Any, path: str, descriptor: Any) -> Violation:
     rule, message = breach.proto.rule_id, breach.proto.message
     elements = _elements(breach)
     if rule == "required" and message.endswith("oneof"):
-        names = [
-            field.name for field in _owner(elements, descriptor).oneofs_by_name[path.split(".")[-1]].fields
-        ]
+        names = [field.name for field in _owner(elements, descriptor).oneofs_by_name[path.split(".")[-1]].fields]
         return Violation(path, f"needs one of {', '.join(names)}", "oneof.required")
     if rule == "string.pattern":
         message = _PATTERNS.get(str(breach.rule_value), message)

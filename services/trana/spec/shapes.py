@@ -50,9 +50,7 @@ class _Place:
         return ShapeError(f"{self.path}.{self.kind}", description)
 
     def misfit(self, needed: str, given: Shape, hint: str = "") -> ShapeError:
-        return self.error(
-            f"{self.name} needs {needed}, but {self.source} gives {describe_shape(given)}{hint}"
-        )
+        return self.error(f"{self.name} needs {needed}, but {self.source} gives {describe_shape(given)}{hint}")
 
 
 def input_shape_of(dataset: training_pb2.Dataset) -> Shape | None:
@@ -163,9 +161,7 @@ def _linear(layer: network_pb2.Linear, shape: Shape | None, place: _Place) -> Sh
 
 def _vectors(shape: Shape | None, place: _Place) -> Shape | None:
     if shape == ():
-        raise place.error(
-            f"{place.name} needs at least one dimension, but {place.source} gives single numbers"
-        )
+        raise place.error(f"{place.name} needs at least one dimension, but {place.source} gives single numbers")
     return shape
 
 
