@@ -1,9 +1,9 @@
 """Generates services/trana/v1 and services/buf from the contract, and checks that they are up to date.
 
-    python proto/generate.py              write the generated code
-    python proto/generate.py --check      exit 1 where the committed code differs from what would be written
-    python proto/generate.py --lint       buf lint, and buf breaking against proto/baseline.binpb
-    python proto/generate.py --baseline   make the contract as it is the one that later changes must not break
+python proto/generate.py              write the generated code
+python proto/generate.py --check      exit 1 where the committed code differs from what would be written
+python proto/generate.py --lint       buf lint, and buf breaking against proto/baseline.binpb
+python proto/generate.py --baseline   make the contract as it is the one that later changes must not break
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def validate_descriptor(work: Path) -> Path:
 def protoc(*arguments: str, work: Path) -> None:
     """Runs protoc; exits with its code where it fails."""
     command = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_in={validate_descriptor(work)}"]
-    subprocess.run(
-        [*command, f"-I{PROTO}", f"-I{WELL_KNOWN}", *arguments], check=True, env=ENVIRONMENT
-    )
+    subprocess.run([*command, f"-I{PROTO}", f"-I{WELL_KNOWN}", *arguments], check=True, env=ENVIRONMENT)
 
 
 def generate(target: Path, work: Path) -> None:
@@ -104,7 +102,9 @@ def check(work: Path) -> int:
     for room in GENERATED:
         fresh = {path.name: path.read_bytes() for path in (work / "fresh" / room).iterdir()}
         kept = {path.name: path.read_bytes() for path in (SERVICES / room).glob("*.py*")}
-        stale += [f"{room}/{name}" for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name)]
+        stale += [
+            f"{room}/{name}" for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name)
+        ]
     for name in sorted(stale):
         print(f"services/{name} differs from the contract: run `make proto` and commit", file=sys.stderr)
     return 1 if stale else 0
@@ -113,7 +113,9 @@ def check(work: Path) -> int:
 def image(work: Path) -> Path:
     """Compiles the contract into one file of descriptors and returns its path."""
     path = work / "image.binpb"
-    protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={path}", *sources(), work=work)
+    protoc(
+        "--include_imports", "--include_source_info", f"--descriptor_set_out={path}", *sources(), work=work
+    )
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from trana.v1.cause_pb2 import Cause
 
@@ -23,10 +24,30 @@ class AttemptKey:
 class Ending:
     """How an attempt ended. `CAUSE_UNSPECIFIED` is a good end; else `message` says what happened."""
 
-    cause: Cause = Cause.CAUSE_UNSPECIFIED
+    cause: Cause.ValueType = Cause.CAUSE_UNSPECIFIED
     message: str = ""
 
     @property
     def good(self) -> bool:
         """Whether the training came to the end of its own accord."""
         return self.cause == Cause.CAUSE_UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """A row of the store about one attempt.
+
+    `reports` is the sequence number of the last report taken in, `first_epoch` the number of epochs that were done
+    before it. `end_time` is set when its ending is saved, `removed` when nothing of it is left in the cluster:
+    until then it holds its places.
+    """
+
+    key: AttemptKey
+    create_time: datetime
+    first_epoch: int = 0
+    first_step_time: datetime | None = None
+    end_time: datetime | None = None
+    cause: Cause.ValueType = Cause.CAUSE_UNSPECIFIED
+    message: str = ""
+    reports: int = 0
+    removed: bool = False

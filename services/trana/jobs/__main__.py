@@ -1,0 +1,187 @@
+"""The composition root of the control plane: the only place that builds and wires things.
+
+python -m trana.jobs --help
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from trana.jobs import logs
+from trana.jobs.api.job_service import JobService
+from trana.jobs.api.server import Server
+from trana.jobs.cluster.cluster import Cluster, ClusterSettings, ClusterUnreachable
+from trana.jobs.controller.loop import Controller
+from trana.jobs.controller.seams import ControllerSettings
+from trana.jobs.domain.changes import Change
+from trana.jobs.metrics import Metrics
+from trana.jobs.scheduling.ledger import Node
+from trana.jobs.settings import Settings
+from trana.jobs.store.store import Store
+from trana.jobs.wakeups import Wakeups
+
+log = structlog.get_logger("trana.jobs")
+FIRST_CONTACT_SECONDS = 60.0
+EMBEDDED = "local"
+
+
+def clock() -> datetime:
+    """The time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class Capacity:
+    """What the cluster has, as it was last seen; None where it never was."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._seen: Sequence[Node] | None = None
+
+    async def nodes(self) -> Sequence[Node] | None:
+        """Asks the cluster; where it cannot be reached, tells what it had before."""
+        if self._cluster.reachable:
+            with suppress(ClusterUnreachable):
+                self._seen = await self._cluster.nodes()
+        return self._seen
+
+
+async def serve(settings: Settings) -> None:
+    """Runs the service until SIGTERM or SIGINT, then drains it."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    wakeups = Wakeups()
+    async with AsyncExitStack() as stack:
+        metrics, store = await _memory(settings, wakeups, stack)
+        cluster = Cluster(_cluster_settings(settings), on_change=wakeups.controller.ring)
+        await cluster.start()
+        # Whoever joins a cluster leaves the attempts to the process that comes after.
+        stack.push_async_callback(cluster.stop, keep_attempts=settings.ray_address != EMBEDDED)
+        controller = Controller(
+            store=store,
+            cluster=cluster,
+            bell=wakeups.controller,
+            clock=clock,
+            settings=ControllerSettings(
+                jobs_folder=settings.folder / "jobs",
+                start_timeout_seconds=settings.start_timeout_seconds,
+                cancel_grace_seconds=settings.cancel_grace_seconds,
+            ),
+        )
+        loop = asyncio.create_task(controller.run())
+        stack.push_async_callback(_ended, loop)
+        service = JobService(store=store, wakeups=wakeups, nodes=Capacity(cluster).nodes, clock=clock)
+        server = Server(service, observer=metrics.rpc, listen=settings.listen)
+        port = await server.start()
+        listen = f"{_host(settings.listen)}:{port}"
+        log.info("serving", listen=listen, home=str(settings.folder), ray=settings.ray_address)
+        announced = asyncio.create_task(_announce(settings, listen, metrics, cluster, stack))
+        stack.push_async_callback(_ended, announced)
+        await _first(stop, loop, announced)
+        log.info("stopping")
+        await server.stop(drain_seconds=settings.drain_seconds)
+    log.info("stopped")
+
+
+async def _memory(settings: Settings, wakeups: Wakeups, stack: AsyncExitStack) -> tuple[Metrics, Store]:
+    """The store, and the metrics that follow it."""
+    metrics = Metrics()
+
+    def on_change(change: Change) -> None:
+        metrics.changed(change)
+        wakeups.ring_job(change.record.id)
+
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    store = await Store.open(settings.folder / "trana.db", on_change=on_change)
+    stack.push_async_callback(store.close)
+    live = await store.live_jobs()
+    last = [await store.epochs(record.id, after=record.epoch - 1, limit=1) for record in live]
+    epochs = [epoch[0] if epoch else None for epoch in last]
+    metrics.restore(await store.count_by_state(), zip(live, epochs, strict=True))
+    return metrics, store
+
+
+def _cluster_settings(settings: Settings) -> ClusterSettings:
+    return ClusterSettings(
+        address=settings.ray_address,
+        num_cpus=settings.num_cpus,
+        num_gpus=settings.num_gpus,
+        folder=settings.folder / "cluster",
+        auth_token_path=settings.ray_token_path,
+    )
+
+
+async def _announce(settings: Settings, listen: str, metrics: Metrics, cluster: Cluster, stack: AsyncExitStack) -> None:
+    """Serves /metrics, and says that all is ready once the cluster has been seen, or has long not been."""
+    host = _host(settings.metrics_listen)
+    server = metrics.serve(host, int(settings.metrics_listen.rpartition(":")[2]))
+    stack.callback(server.server_close)
+    stack.callback(server.shutdown)
+    metrics_listen = f"{host}:{server.server_port}"
+    log.info("metrics", url=f"http://{metrics_listen}/metrics")
+    deadline = asyncio.get_running_loop().time() + FIRST_CONTACT_SECONDS
+    while not cluster.reachable and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.05)
+    log.info("ready" if cluster.reachable else "ready, but the cluster cannot be reached yet")
+    if settings.ready_file is not None:
+        content = {"listen": listen, "metrics_listen": metrics_listen, "pid": os.getpid()}
+        _write(settings.ready_file, json.dumps(content))
+
+
+def _write(path: Path, text: str) -> None:
+    """Whoever waits for the file never reads half of it."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    aside.write_text(text)
+    aside.replace(path)
+
+
+async def _first(stop: asyncio.Event, loop: asyncio.Task[None], announced: asyncio.Task[None]) -> None:
+    """Waits for the signal to stop; what ends before it has failed, and ends the service loudly."""
+    asked = asyncio.create_task(stop.wait())
+    try:
+        watched: set[asyncio.Task[None] | asyncio.Task[bool]] = {asked, loop, announced}
+        while not asked.done():
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            watched -= {announced}
+            if loop.done():
+                raise RuntimeError("the controller has ended")
+    finally:
+        asked.cancel()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _host(listen: str) -> str:
+    return listen.rpartition(":")[0]
+
+
+def main() -> int:
+    """The process; returns its exit code: 0 stopped as asked, 1 the service could not go on."""
+    settings = Settings()
+    logs.configure(style=settings.log_format, level=settings.log_level)
+    try:
+        asyncio.run(serve(settings))
+    except OSError as error:
+        log.error("cannot serve", error=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""What happens around every call: validation at the edge, errors, metrics, one log line."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+from grpc import StatusCode
+from grpc.aio import ServicerContext
+
+from trana.jobs.api.errors import DETAILS_KEY, code_of, internal_status, status_of
+from trana.jobs.domain.errors import InvalidRequest, TranaError
+from trana.spec.validate import validate
+
+log = structlog.get_logger("trana.api")
+Context = ServicerContext[Any, Any]
+
+
+class RpcObserver(Protocol):
+    """Counts calls."""
+
+    def started(self, kind: str, service: str, method: str) -> None:
+        """A call came in."""
+        ...
+
+    def sent(self, kind: str, service: str, method: str) -> None:
+        """A message went out."""
+        ...
+
+    def handled(self, kind: str, service: str, method: str, *, code: str, seconds: float) -> None:
+        """A call is done."""
+        ...
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Wraps every handler of Trana's own services; health and reflection only are counted."""
+
+    def __init__(self, observer: RpcObserver) -> None:
+        self._observer = observer
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wraps the handler of one call."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler
+        call = _Call(self._observer, handler_call_details.method, streaming=handler.response_streaming)
+        codec = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.response_streaming:
+            assert handler.unary_stream is not None
+            return grpc.unary_stream_rpc_method_handler(call.stream(handler.unary_stream), **codec)
+        assert handler.unary_unary is not None
+        return grpc.unary_unary_rpc_method_handler(call.unary(handler.unary_unary), **codec)
+
+
+class _Call:
+    """One call on its way through."""
+
+    def __init__(self, observer: RpcObserver, path: str, *, streaming: bool) -> None:
+        _, service, method = path.split("/", 2)
+        self._observer = observer
+        self._names = ("server_stream" if streaming else "unary", service, method)
+        self._own = service.startswith("trana.")
+
+    def unary(self, handler: Any) -> Any:
+        async def handle(request: Message, context: Context) -> Any:
+            async def answer() -> Any:
+                self._check(request)
+                response = await handler(request, context)
+                self._observer.sent(*self._names)
+                return response
+
+            return await self._around(answer, context)
+
+        return handle
+
+    def stream(self, handler: Any) -> Any:
+        async def handle(request: Message, context: Context) -> None:
+            async def answer() -> None:
+                self._check(request)
+                async for response in handler(request, context):
+                    await context.write(response)
+                    self._observer.sent(*self._names)
+
+            await self._around(answer, context)
+
+        return handle
+
+    def _check(self, request: Message) -> None:
+        if self._own and (violations := validate(request)):
+            raise InvalidRequest(violations)
+
+    async def _around(self, answer: Callable[[], Awaitable[Any]], context: Context) -> Any:
+        self._observer.started(*self._names)
+        start = time.perf_counter()
+        code = StatusCode.OK
+        try:
+            return await answer()
+        except TranaError as error:
+            code = code_of(error)
+            await _abort(context, code, status_of(error))
+        except asyncio.CancelledError:
+            code = StatusCode.CANCELLED
+            raise
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            code = StatusCode.INTERNAL
+            log.exception("call failed", method=self._names[2])
+            await _abort(context, code, internal_status())
+        finally:
+            seconds = time.perf_counter() - start
+            self._observer.handled(*self._names, code=_camel(code), seconds=seconds)
+            if self._own:
+                log.debug("call", method=self._names[2], code=code.name, seconds=round(seconds, 4))
+
+
+async def _abort(context: Context, code: StatusCode, status: Status) -> None:
+    await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
+
+
+def _camel(code: StatusCode) -> str:
+    """`NotFound` for NOT_FOUND, and `OK`, as go-grpc-prometheus writes them."""
+    return "OK" if code is StatusCode.OK else code.name.title().replace("_", "")

@@ -1,0 +1,177 @@
+"""JobService over the store."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from grpc.aio import ServicerContext
+
+from trana.jobs.api import paging
+from trana.jobs.api.downloading import read_checkpoint
+from trana.jobs.domain import changes
+from trana.jobs.domain.errors import CapacityExceeded, CheckpointNotFound, ServiceStopping
+from trana.jobs.domain.job import JobRecord
+from trana.jobs.domain.selection import parse_filter
+from trana.jobs.domain.states import QUEUED
+from trana.jobs.scheduling.decide import can_ever_hold, describe, describe_nodes
+from trana.jobs.scheduling.ledger import Gang, Node
+from trana.jobs.store.store import PageKey, Request, Store
+from trana.jobs.wakeups import Wakeups
+from trana.v1 import job_service_pb2 as api
+from trana.v1 import job_service_pb2_grpc
+from trana.v1.checkpoint_pb2 import Checkpoint
+from trana.v1.job_pb2 import Job, JobSpec
+
+Context = ServicerContext[Any, Any]
+# Events are read in pieces, so that a long history does not fill the memory for a slow watcher.
+EVENTS_AT_ONCE = 500
+# A bell that is missed costs at most this long.
+WATCH_SECONDS = 5.0
+
+
+class JobService(job_service_pb2_grpc.JobServiceServicer):
+    """Takes jobs and tells what becomes of them. Requests are valid when they arrive here.
+
+    `nodes` gives the cluster as it was last seen, None where it never was.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        wakeups: Wakeups,
+        nodes: Callable[[], Awaitable[Sequence[Node] | None]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._wakeups = wakeups
+        self._nodes = nodes
+        self._clock = clock
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Ends all streams; clients resume them elsewhere or later."""
+        self._stopping = True
+        self._wakeups.ring_all()
+
+    async def CreateJob(self, request: api.CreateJobRequest, context: Context) -> Job:  # noqa: N802
+        """Accepts a job; the same request gives the same job."""
+        made = Request(request.request_id, _digest(request))
+        earlier = await self._store.find_request(made)
+        if earlier is not None:
+            return earlier.to_message()
+        await self._check_capacity(request.spec)
+        now = self._clock()
+        change = changes.created(JobRecord(request.job_id or _new_id(), request.spec, QUEUED, now, now))
+        if request.validate_only:
+            return change.record.to_message()
+        record, _ = await self._store.create_job(change, made)
+        self._wakeups.controller.ring()
+        return record.to_message()
+
+    async def GetJob(self, request: api.GetJobRequest, context: Context) -> Job:  # noqa: N802
+        """The job as it is now."""
+        return (await self._store.get_job(_id(request.name))).to_message()
+
+    async def ListJobs(self, request: api.ListJobsRequest, context: Context) -> api.ListJobsResponse:  # noqa: N802
+        """A page of jobs, newest first."""
+        size = paging.page_size(request.page_size, default=50, most=1000)
+        key = paging.jobs_key(request.page_token, request.filter)
+        # One more than asked for tells whether there is a next page.
+        found = await self._store.list_jobs(parse_filter(request.filter), limit=size + 1, after=key)
+        page = found[:size]
+        response = api.ListJobsResponse(jobs=[record.to_message() for record in page])
+        if len(found) > size:
+            response.next_page_token = paging.jobs_token(PageKey(page[-1].create_time, page[-1].id), request.filter)
+        return response
+
+    async def CancelJob(self, request: api.CancelJobRequest, context: Context) -> Job:  # noqa: N802
+        """Asks the job to end."""
+        now = self._clock()
+        record, _ = await self._store.update(_id(request.name), lambda job, _: changes.cancelled(job, now=now))
+        self._wakeups.controller.ring()
+        return record.to_message()
+
+    async def WatchJob(  # noqa: N802
+        self, request: api.WatchJobRequest, context: Context
+    ) -> AsyncIterator[api.WatchJobResponse]:
+        """The job's state, then its events as they come, until that of a final state."""
+        bell = self._wakeups.job(_id(request.name))
+        record = await self._store.get_job(_id(request.name))
+        yield api.WatchJobResponse(job=record.to_message())
+        after = request.after_sequence
+        while not self._stopping:
+            ticket = bell.ticket
+            record = await self._store.get_job(record.id)
+            events = await self._store.events(record.id, after=after, limit=EVENTS_AT_ONCE)
+            for event in events:
+                after = event.sequence
+                yield api.WatchJobResponse(job=record.to_message(), event=event)
+            if record.final and after >= record.sequence:
+                return
+            if len(events) < EVENTS_AT_ONCE:
+                await bell.wait(ticket, seconds=WATCH_SECONDS)
+        raise ServiceStopping
+
+    async def ListEpochs(self, request: api.ListEpochsRequest, context: Context) -> api.ListEpochsResponse:  # noqa: N802
+        """A page of the learning curve."""
+        record = await self._store.get_job(_id(request.parent))
+        size = paging.page_size(request.page_size, default=1000, most=10_000)
+        after = paging.epochs_key(request.page_token)
+        found = await self._store.epochs(record.id, after=after, limit=size + 1)
+        response = api.ListEpochsResponse(epochs=found[:size])
+        if len(found) > size:
+            response.next_page_token = paging.epochs_token(found[size - 1].epoch)
+        return response
+
+    async def ListCheckpoints(  # noqa: N802
+        self, request: api.ListCheckpointsRequest, context: Context
+    ) -> api.ListCheckpointsResponse:
+        """Best, then last."""
+        record = await self._store.get_job(_id(request.parent))
+        return api.ListCheckpointsResponse(checkpoints=await self._store.checkpoints(record.id))
+
+    async def DownloadCheckpoint(  # noqa: N802
+        self, request: api.DownloadCheckpointRequest, context: Context
+    ) -> AsyncIterator[api.DownloadCheckpointResponse]:
+        """The files of a checkpoint, the manifest first."""
+        async for piece in read_checkpoint(await self._checkpoint(request.name)):
+            yield piece
+
+    async def _checkpoint(self, name: str) -> Checkpoint:
+        _, job, _, kind = name.split("/")
+        record = await self._store.get_job(job)
+        for checkpoint in await self._store.checkpoints(record.id):
+            if checkpoint.name == name:
+                return checkpoint
+        raise CheckpointNotFound(job, kind, "it has finished no epoch yet")
+
+    async def _check_capacity(self, spec: JobSpec) -> None:
+        nodes = await self._nodes()
+        cpus = spec.resources.cpus_per_worker or 1
+        gang = Gang(spec.resources.num_workers, cpus, spec.resources.gpus_per_worker)
+        if nodes is not None and not can_ever_hold(gang, nodes):
+            raise CapacityExceeded(
+                f"the job needs {describe(gang)}, but the cluster has {describe_nodes(nodes)}: "
+                "ask for fewer or smaller workers in resources",
+                num_workers=str(gang.num_workers),
+            )
+
+
+def _id(name: str) -> str:
+    """The job's id, of `jobs/{job}`."""
+    return name.partition("/")[2]
+
+
+def _new_id() -> str:
+    return f"job-{secrets.token_hex(4)}"
+
+
+def _digest(request: api.CreateJobRequest) -> str:
+    """Tells bodies apart; equal messages of one program have equal bytes where maps are sorted."""
+    body = request.spec.SerializeToString(deterministic=True) + request.job_id.encode()
+    return hashlib.sha256(body).hexdigest()

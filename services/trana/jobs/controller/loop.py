@@ -1,0 +1,187 @@
+"""The loop: what is seen, who starts, and a follower for each attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+
+from trana.jobs.cluster.cluster import AttemptGone, ClusterUnreachable
+from trana.jobs.controller.follower import Follower, gang_of
+from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings
+from trana.jobs.domain import changes, states
+from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending
+from trana.jobs.domain.errors import TranaError
+from trana.jobs.domain.job import JobRecord
+from trana.jobs.scheduling.decide import Start, Wait, Waiting, decide
+from trana.jobs.store.store import Store
+from trana.jobs.wakeups import Bell
+
+log = structlog.get_logger("trana.controller")
+Act = Callable[..., Awaitable[None]]
+Open = Sequence[tuple[JobRecord, AttemptRecord]]
+
+
+class Controller:
+    """Makes what is stored come true. `step` is one turn of the loop, which tests drive by hand."""
+
+    def __init__(self, *, store: Store, cluster: ClusterRoom, bell: Bell, clock: Clock, settings: ControllerSettings):
+        self._store = store
+        self._cluster = cluster
+        self._bell = bell
+        self._clock = clock
+        self._settings = settings
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._next_sweep = clock()
+
+    async def run(self) -> None:
+        """Turns until it is cancelled; at each ring of the bell, and at least every tick."""
+        try:
+            while True:
+                ticket = self._bell.ticket
+                try:
+                    await self.step()
+                except TranaError as error:
+                    # The store is busy or gone for now: nothing was decided, so nothing is lost.
+                    log.warning("turn abandoned", error=error.message)
+                await self._bell.wait(ticket, seconds=self._settings.tick_seconds)
+        finally:
+            await self._end_tasks()
+
+    async def step(self) -> None:
+        """Observes, decides, saves and acts once."""
+        jobs = await self._store.live_jobs()
+        opened = await self._store.unremoved_attempts()
+        for _, attempt in opened:
+            self._follow(attempt.key, start=False)
+        for record in jobs:
+            if record.state == states.CANCELLING:
+                await self._cancel(record, opened)
+        queue = [record for record in jobs if record.state == states.QUEUED]
+        self._check([record for record in queue if not record.checked])
+        if queue:
+            await self._schedule([record for record in queue if record.checked], opened)
+        self._sweep()
+
+    def _follow(self, key: AttemptKey, *, start: bool) -> None:
+        follower = Follower(key, store=self._store, cluster=self._cluster, clock=self._clock, settings=self._settings)
+        self._spawn("follow", str(key), follower.run, start=start)
+
+    async def _cancel(self, record: JobRecord, opened: Open) -> None:
+        current = [attempt for _, attempt in opened if attempt.key == record.key and attempt.end_time is None]
+        if current:
+            self._spawn("stop", str(record.key), self._stop, key=record.key)
+            return
+        await self._store.update(
+            record.id,
+            lambda job, _: changes.moved(job, states.CANCELLED, now=self._clock(), message="cancelled"),
+        )
+
+    async def _stop(self, *, key: AttemptKey) -> None:
+        # Unreachable, it is tried again in the next turn; gone, the follower finds out and saves the ending.
+        with contextlib.suppress(ClusterUnreachable, AttemptGone):
+            await self._cluster.stop_attempt(key, grace_seconds=self._settings.cancel_grace_seconds)
+
+    def _check(self, unchecked: Sequence[JobRecord]) -> None:
+        """Checks datasets before their jobs wait for a place, so that a mistake is told within seconds."""
+        running = sum(1 for kind, _ in self._tasks if kind == "check")
+        for record in unchecked[: max(0, self._settings.max_checks - running)]:
+            self._spawn("check", record.id, self._preflight, record=record)
+
+    async def _preflight(self, *, record: JobRecord) -> None:
+        try:
+            ending = await self._cluster.preflight(spec=record.spec.training.SerializeToString())
+        except ClusterUnreachable:
+            await asyncio.sleep(self._settings.tick_seconds)
+            return
+        if not ending.good:
+            log.info("dataset refused", job=record.id, message=ending.message)
+        await self._store.update(record.id, lambda job, _: self._checked(job, ending))
+
+    def _checked(self, job: JobRecord, ending: Ending) -> changes.Change | None:
+        if job.state != states.QUEUED:
+            return None
+        if ending.good:
+            return changes.Change(replace(job, checked=True, update_time=self._clock()))
+        return changes.moved(job, states.FAILED, now=self._clock(), cause=ending.cause, message=ending.message)
+
+    async def _schedule(self, queue: Sequence[JobRecord], opened: Open) -> None:
+        try:
+            nodes = await self._cluster.nodes()
+        except ClusterUnreachable:
+            for record in queue:
+                await self._say(record.id, "waits for the cluster, which cannot be reached")
+            return
+        decisions = decide(
+            self._clock(),
+            [Waiting(job.id, gang_of(job), job.priority, job.create_time, job.not_before) for job in queue],
+            held=[gang_of(record) for record, _ in opened],
+            nodes=nodes,
+        )
+        for decision in decisions:
+            match decision:
+                case Start(job):
+                    await self._start(job)
+                case Wait(job, reason):
+                    await self._say(job, reason)
+
+    async def _start(self, job: str) -> None:
+        record, change = await self._store.update(job, lambda job, _: changes.attempt_started(job, now=self._clock()))
+        if change is not None:
+            self._follow(record.key, start=True)
+
+    async def _say(self, job: str, reason: str) -> None:
+        """Tells the owner why the job waits, where that is news."""
+
+        def say(record: JobRecord, _: AttemptRecord | None) -> changes.Change | None:
+            if record.state != states.QUEUED or record.message == reason:
+                return None
+            return changes.Change(replace(record, message=reason, update_time=self._clock()))
+
+        await self._store.update(job, say)
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        if now >= self._next_sweep:
+            self._next_sweep = now + timedelta(seconds=self._settings.sweep_seconds)
+            self._spawn("sweep", "cluster", self._remove_orphans)
+
+    async def _remove_orphans(self) -> None:
+        """Removes attempts that the cluster has and the store knows nothing of, or has done with."""
+        try:
+            found = await self._cluster.attempts()
+            # Read after the cluster: an attempt that started meanwhile has its row already.
+            known = {attempt.key for _, attempt in await self._store.unremoved_attempts()}
+            for key in set(found) - known:
+                log.warning("orphan removed", job=key.job, attempt=key.number)
+                await self._cluster.remove_attempt(key)
+        except ClusterUnreachable:
+            return
+
+    def _spawn(self, kind: str, name: str, act: Act, **arguments: object) -> None:
+        """Runs `act` beside the loop, once at a time; a failure is logged, and the next turn tries again."""
+        if (kind, name) in self._tasks:
+            return
+        task = asyncio.ensure_future(act(**arguments))
+        task.set_name(f"{kind} {name}")
+        self._tasks[kind, name] = task
+        task.add_done_callback(lambda done: self._done((kind, name), done))
+
+    def _done(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        del self._tasks[key]
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            self._bell.ring()
+        else:
+            # No ring: what fails again and again waits for the next tick, or the loop would spin.
+            log.error("task failed", task=task.get_name(), exc_info=error)
+
+    async def _end_tasks(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

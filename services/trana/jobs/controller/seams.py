@@ -1,0 +1,60 @@
+"""What the controller needs of the cluster, and what it is told when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from trana.jobs.cluster.cluster import AttemptRequest, Poll
+from trana.jobs.domain.attempt import AttemptKey, Ending
+from trana.jobs.scheduling.ledger import Node
+
+Clock = Callable[[], datetime]
+
+
+class ClusterRoom(Protocol):
+    """The cluster, as the controller uses it. Each call may raise ClusterUnreachable, which proves nothing."""
+
+    async def nodes(self) -> tuple[Node, ...]:
+        """Every live node and all that it has."""
+        ...
+
+    async def start_attempt(self, request: AttemptRequest) -> None:
+        """Makes the placement group and the supervisor; idempotent."""
+        ...
+
+    async def poll(self, key: AttemptKey, *, after: int, wait_seconds: float) -> Poll:
+        """Waits for reports behind `after` or for the ending. AttemptGone proves that no supervisor lives."""
+        ...
+
+    async def stop_attempt(self, key: AttemptKey, *, grace_seconds: float) -> None:
+        """Asks the workers to stop, and kills them after the grace."""
+        ...
+
+    async def remove_attempt(self, key: AttemptKey) -> None:
+        """Leaves nothing of the attempt; idempotent."""
+        ...
+
+    async def attempts(self) -> tuple[AttemptKey, ...]:
+        """Every attempt of which anything is there."""
+        ...
+
+    async def preflight(self, *, spec: bytes) -> Ending:
+        """Checks the dataset, holding no GPU."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """Where jobs keep their files, and how long things may take, seconds."""
+
+    jobs_folder: Path
+    start_timeout_seconds: float = 120.0
+    cancel_grace_seconds: float = 5.0
+    poll_seconds: float = 10.0
+    tick_seconds: float = 1.0
+    sweep_seconds: float = 15.0
+    max_checks: int = 2

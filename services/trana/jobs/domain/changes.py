@@ -1,0 +1,180 @@
+"""Every change that a job can undergo, as pure functions from what is stored to what is to be stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from trana.jobs.domain import states
+from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending
+from trana.jobs.domain.job import JobRecord, timestamp
+from trana.jobs.domain.retrying import after_attempt
+from trana.v1.cause_pb2 import Cause
+from trana.v1.checkpoint_pb2 import Checkpoint, CheckpointKind
+from trana.v1.epoch_pb2 import Epoch
+from trana.v1.event_pb2 import Event, StateChange
+from trana.v1.job_pb2 import JobState
+from trana.v1.report_pb2 import Report
+
+KINDS = {CheckpointKind.CHECKPOINT_KIND_BEST: "best", CheckpointKind.CHECKPOINT_KIND_LAST: "last"}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one transaction writes: the job's new row, its new events, and what else came with them."""
+
+    record: JobRecord
+    events: tuple[Event, ...] = ()
+    epochs: tuple[Epoch, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    attempt: AttemptRecord | None = None
+
+
+def created(record: JobRecord) -> Change:
+    """A new job, with the event of its creation."""
+    event = Event(
+        sequence=1,
+        create_time=timestamp(record.create_time),
+        state_change=StateChange(to_state=record.state, message=record.message),
+    )
+    return Change(replace(record, sequence=1), (event,))
+
+
+def moved(
+    record: JobRecord,
+    to: JobState.ValueType,
+    *,
+    now: datetime,
+    cause: Cause.ValueType = Cause.CAUSE_UNSPECIFIED,
+    message: str = "",
+) -> Change:
+    """The job enters the state `to`.
+
+    Raises:
+        IllegalTransition: the table has no such edge.
+    """
+    states.check_transition(record.id, record.state, to)
+    event = Event(
+        sequence=record.sequence + 1,
+        create_time=timestamp(now),
+        state_change=StateChange(
+            from_state=record.state, to_state=to, cause=cause, message=message, attempt=record.attempt
+        ),
+    )
+    after = replace(
+        record,
+        state=to,
+        cause=cause,
+        message=message,
+        sequence=event.sequence,
+        update_time=now,
+        end_time=now if to in states.FINAL else None,
+    )
+    return Change(after, (event,))
+
+
+def cancelled(record: JobRecord, *, now: datetime) -> Change | None:
+    """Someone asked the job to end; None where it has ended or is ending."""
+    if record.final or record.state == states.CANCELLING:
+        return None
+    return moved(record, states.CANCELLING, now=now, message="is being cancelled")
+
+
+def attempt_started(record: JobRecord, *, now: datetime) -> Change | None:
+    """The next attempt is about to be made; None where the job no longer waits."""
+    if record.state != states.QUEUED:
+        return None
+    number = record.attempt + 1
+    change = moved(replace(record, attempt=number, not_before=None), states.STARTING, now=now)
+    attempt = AttemptRecord(AttemptKey(record.id, number), create_time=now, first_epoch=record.epoch)
+    return replace(change, attempt=attempt)
+
+
+def attempt_ended(record: JobRecord, attempt: AttemptRecord, ending: Ending, *, now: datetime) -> Change | None:
+    """The current attempt has ended; None where that is known already."""
+    if attempt.end_time is not None or attempt.key != record.key or record.final:
+        return None
+    got_on = record.epoch > attempt.first_epoch
+    then = after_attempt(
+        record.state,
+        ending,
+        fruitless_attempts=0 if got_on else record.fruitless_attempts,
+        has_result=record.result is not None,
+        now=now,
+    )
+    change = moved(record, then.state, now=now, cause=then.cause, message=then.message)
+    after = replace(change.record, not_before=then.not_before, fruitless_attempts=then.fruitless_attempts)
+    ended = replace(attempt, end_time=now, cause=ending.cause, message=ending.message)
+    return replace(change, record=after, attempt=ended)
+
+
+def reported(
+    record: JobRecord, attempt: AttemptRecord, reports: Sequence[tuple[int, Report]], *, now: datetime
+) -> Change | None:
+    """Reports of the current attempt came in; those that were taken in before are passed over.
+
+    None where nothing is new, or where the attempt is not the current one and so has no say any more.
+    """
+    fresh = [(number, report) for number, report in reports if number > attempt.reports]
+    if not fresh or attempt.key != record.key or record.final:
+        return None
+    change = Change(record, attempt=attempt)
+    for number, report in fresh:
+        change = _taken_in(change, report, now=now)
+        assert change.attempt is not None
+        change = replace(change, attempt=replace(change.attempt, reports=number))
+    return change
+
+
+def _taken_in(change: Change, report: Report, *, now: datetime) -> Change:
+    match report.WhichOneof("payload"):
+        case "first_step":
+            return _first_step(change, report, now=now)
+        case "epoch":
+            return _epoch(change, report.epoch, now=now)
+        case "checkpoint":
+            return _checkpoint(change, report.checkpoint, now=now)
+        case "result":
+            return replace(change, record=replace(change.record, result=report.result, update_time=now))
+        case _:
+            return change
+
+
+def _first_step(change: Change, report: Report, *, now: datetime) -> Change:
+    record = change.record
+    when = report.create_time.ToDatetime(now.tzinfo)
+    if record.state == states.STARTING:
+        moved_on = moved(record, states.RUNNING, now=now)
+        change = replace(change, record=moved_on.record, events=change.events + moved_on.events)
+    record = replace(
+        change.record,
+        start_time=change.record.start_time or when,
+        num_parameters=report.first_step.num_parameters,
+        num_train=report.first_step.num_train,
+    )
+    assert change.attempt is not None
+    return replace(change, record=record, attempt=replace(change.attempt, first_step_time=when))
+
+
+def _epoch(change: Change, epoch: Epoch, *, now: datetime) -> Change:
+    record = change.record
+    after = replace(record, update_time=now, result=None)
+    if math.isfinite(epoch.val_loss) and (record.best_val_loss is None or epoch.val_loss < record.best_val_loss):
+        after = replace(after, best_epoch=epoch.epoch, best_val_loss=epoch.val_loss)
+    if epoch.epoch <= record.epoch:
+        # An attempt that resumed runs or reports an epoch again: the curve has it once, and watchers saw it.
+        return replace(change, record=after, epochs=(*change.epochs, epoch))
+    after = replace(after, epoch=epoch.epoch, sequence=record.sequence + 1)
+    event = Event(sequence=after.sequence, create_time=timestamp(now), epoch=epoch)
+    return replace(change, record=after, epochs=(*change.epochs, epoch), events=(*change.events, event))
+
+
+def _checkpoint(change: Change, checkpoint: Checkpoint, *, now: datetime) -> Change:
+    named = Checkpoint()
+    named.CopyFrom(checkpoint)
+    named.name = f"{change.record.name}/checkpoints/{KINDS[checkpoint.kind]}"
+    after = replace(change.record, update_time=now, sequence=change.record.sequence + 1)
+    event = Event(sequence=after.sequence, create_time=timestamp(now), checkpoint=named)
+    return replace(change, record=after, checkpoints=(*change.checkpoints, named), events=(*change.events, event))

@@ -1,0 +1,113 @@
+"""The decision: which waiting gangs start now, and why the others wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from trana.jobs.scheduling.ledger import Gang, Ledger, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job in the queue. `create_time` is when it was accepted: its age survives a retry."""
+
+    job: str
+    gang: Gang
+    priority: int
+    create_time: datetime
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start this job now; its places are taken in the ledger."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Leave this job in the queue, for a reason that its owner reads."""
+
+    job: str
+    reason: str
+
+
+Decision = Start | Wait
+
+
+def order(queue: Iterable[Waiting]) -> list[Waiting]:
+    """The queue as it is served: higher priority first, then the older."""
+    return sorted(queue, key=lambda waiting: (-waiting.priority, waiting.create_time, waiting.job))
+
+
+def decide(now: datetime, queue: Sequence[Waiting], *, held: Sequence[Gang], nodes: Sequence[Node]) -> list[Decision]:
+    """Lets gangs in by priority, then age, until the first that does not fit.
+
+    None overtakes a job that waits for room, for a stream of small jobs would starve it. A job that the cluster
+    cannot hold even when empty, and a retry that is held back, block nobody.
+
+    Args:
+        now: the time.
+        queue: the jobs that wait, in any order.
+        held: the gangs that hold places, also those that are just being removed.
+        nodes: the cluster as it is now.
+    """
+    ledger = Ledger(nodes)
+    for gang in held:
+        ledger.hold(gang)
+    decisions: list[Decision] = []
+    blocker: Waiting | None = None
+    for waiting in order(queue):
+        reason = _hindrance(now, waiting, ledger=ledger, nodes=nodes, blocker=blocker)
+        if reason is None:
+            decisions.append(Start(waiting.job))
+            continue
+        decisions.append(Wait(waiting.job, reason.text))
+        blocker = blocker or (waiting if reason.blocks else None)
+    return decisions
+
+
+@dataclass(frozen=True, slots=True)
+class _Hindrance:
+    text: str
+    blocks: bool = False
+
+
+def _hindrance(
+    now: datetime, waiting: Waiting, *, ledger: Ledger, nodes: Sequence[Node], blocker: Waiting | None
+) -> _Hindrance | None:
+    """Why a job cannot start; where it can, its places are taken and None is returned."""
+    if waiting.not_before and waiting.not_before > now:
+        return _Hindrance(f"waits for its next attempt, at {waiting.not_before:%H:%M:%S} UTC")
+    if not can_ever_hold(waiting.gang, nodes):
+        return _Hindrance(f"needs {describe(waiting.gang)}, but the cluster has {describe_nodes(nodes)}")
+    if blocker is not None:
+        return _Hindrance(
+            f"waits behind {blocker.job}, which has priority {blocker.priority} and is older or more urgent"
+        )
+    if ledger.admit(waiting.gang):
+        return None
+    cpus, gpus = ledger.free()
+    return _Hindrance(f"needs {describe(waiting.gang)}; free are {cpus:g} CPUs and {gpus:g} GPUs", blocks=True)
+
+
+def can_ever_hold(gang: Gang, nodes: Iterable[Node]) -> bool:
+    """Whether the cluster, were it empty, has room for the gang."""
+    return Ledger(nodes).fits(gang)
+
+
+def describe(gang: Gang) -> str:
+    """The gang in words."""
+    gpus = f" and {gang.gpus_per_worker:g} GPUs" if gang.gpus_per_worker else ""
+    workers = f"{gang.num_workers} worker{'s' if gang.num_workers != 1 else ''}"
+    return f"{workers} of {gang.cpus_per_worker:g} CPUs{gpus} each"
+
+
+def describe_nodes(nodes: Sequence[Node]) -> str:
+    """The cluster in words."""
+    cpus = sum(node.cpus for node in nodes)
+    gpus = sum(node.gpus for node in nodes)
+    return f"{cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} node{'s' if len(nodes) != 1 else ''} in all"

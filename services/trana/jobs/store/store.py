@@ -1,0 +1,281 @@
+"""The store: each operation one transaction, and durable when it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from trana.jobs.domain.attempt import AttemptKey, AttemptRecord
+from trana.jobs.domain.changes import KINDS, Change
+from trana.jobs.domain.errors import JobExists, JobNotFound, RequestIdReused, StaleJob
+from trana.jobs.domain.job import JobRecord
+from trana.jobs.domain.selection import Term
+from trana.jobs.domain.states import LIVE, short_name
+from trana.jobs.store import schema
+from trana.jobs.store.engine import Database
+from trana.jobs.store.rows import to_record, to_row
+from trana.v1.checkpoint_pb2 import Checkpoint
+from trana.v1.epoch_pb2 import Epoch
+from trana.v1.event_pb2 import Event
+
+Decide = Callable[[JobRecord, AttemptRecord | None], Change | None]
+_ATTEMPT_PLAIN = tuple(field.name for field in fields(AttemptRecord) if field.name != "key")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What makes CreateJob idempotent: the client's id, empty for none, and a digest of the body."""
+
+    id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageKey:
+    """The last job of a page; the next page begins behind it."""
+
+    create_time: datetime
+    id: str
+
+
+class Store:
+    """Jobs, attempts, events, epochs and checkpoints."""
+
+    def __init__(self, database: Database, on_change: Callable[[Change], None] | None) -> None:
+        self._database = database
+        self._on_change = on_change
+
+    @classmethod
+    async def open(cls, path: Path, *, on_change: Callable[[Change], None] | None = None) -> Self:
+        """Opens the database at `path`, making it and its tables where they are not there.
+
+        `on_change` is called with every change once it is durable.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database = Database(path)
+        await database.migrate()
+        return cls(database, on_change)
+
+    async def close(self) -> None:
+        """Closes the database; what was committed is on the disk."""
+        await self._database.close()
+
+    async def create_job(self, change: Change, request: Request) -> tuple[JobRecord, bool]:
+        """Inserts a new job; returns it and whether it is new, or the one that the same request made before.
+
+        Raises:
+            RequestIdReused: the request id stands for another body.
+            JobExists: the job id is taken.
+        """
+        async with self._database.write() as connection:
+            earlier = await _request(connection, request)
+            if earlier is not None:
+                return earlier, False
+            if await _job(connection, change.record.id) is not None:
+                raise JobExists(change.record.id)
+            row = {
+                "request_id": request.id or None,
+                "request_digest": request.digest,
+                **to_row(change.record),
+            }
+            await connection.execute(insert(schema.jobs).values(**row))
+            await _insert_rest(connection, change)
+        self._tell(change)
+        return change.record, True
+
+    async def find_request(self, request: Request) -> JobRecord | None:
+        """The job that this request made before.
+
+        Raises:
+            RequestIdReused: the request id stands for another body.
+        """
+        async with self._database.read() as connection:
+            return await _request(connection, request)
+
+    async def update(self, job: str, decide: Decide) -> tuple[JobRecord, Change | None]:
+        """Reads a job and its current attempt, lets `decide` say what shall become of them, and writes that.
+
+        Raises:
+            JobNotFound: there is no such job.
+            StaleJob: another writer came between, which only a second control plane could be.
+        """
+        async with self._database.write() as connection:
+            record = await _job(connection, job)
+            if record is None:
+                raise JobNotFound(job)
+            change = decide(record, await _attempt(connection, record.key))
+            if change is None:
+                return record, None
+            change = replace(change, record=replace(change.record, version=record.version + 1))
+            guard = and_(schema.jobs.c.id == job, schema.jobs.c.version == record.version)
+            written = await connection.execute(update(schema.jobs).where(guard).values(**to_row(change.record)))
+            if written.rowcount != 1:
+                raise StaleJob(job)
+            await _insert_rest(connection, change)
+        self._tell(change)
+        return change.record, change
+
+    def _tell(self, change: Change) -> None:
+        if self._on_change is not None:
+            self._on_change(change)
+
+    async def mark_removed(self, key: AttemptKey) -> None:
+        """Nothing of the attempt is left in the cluster."""
+        row = schema.attempts.c
+        async with self._database.write() as connection:
+            where = and_(row.job == key.job, row.number == key.number)
+            await connection.execute(update(schema.attempts).where(where).values(removed=True))
+
+    async def get_job(self, job: str) -> JobRecord:
+        """The job.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        async with self._database.read() as connection:
+            record = await _job(connection, job)
+        if record is None:
+            raise JobNotFound(job)
+        return record
+
+    async def list_jobs(self, terms: Sequence[Term], *, limit: int, after: PageKey | None) -> list[JobRecord]:
+        """Jobs that all terms select, newest first, at most `limit`, behind `after`."""
+        row = schema.jobs.c
+        query = select(schema.jobs).where(*map(_condition, terms))
+        if after is not None:
+            older = and_(row.create_time == after.create_time, row.id < after.id)
+            query = query.where(or_(row.create_time < after.create_time, older))
+        return await self._records(query.order_by(row.create_time.desc(), row.id.desc()).limit(limit))
+
+    async def live_jobs(self) -> list[JobRecord]:
+        """Every job that is not in a final state."""
+        names = [short_name(state) for state in LIVE]
+        return await self._records(select(schema.jobs).where(schema.jobs.c.state.in_(names)))
+
+    async def attempt(self, key: AttemptKey) -> AttemptRecord | None:
+        """The attempt, or None."""
+        async with self._database.read() as connection:
+            return await _attempt(connection, key)
+
+    async def unremoved_attempts(self) -> list[tuple[JobRecord, AttemptRecord]]:
+        """Every attempt of which something may be left in the cluster, with its job."""
+        query = select(schema.attempts).where(schema.attempts.c.removed.is_(False))
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+            pairs = [(await _job(connection, row["job"]), _to_attempt(row)) for row in rows]
+        return [(record, attempt) for record, attempt in pairs if record is not None]
+
+    async def count_by_state(self) -> dict[str, int]:
+        """Jobs in each state, by short name."""
+        query = select(schema.jobs.c.state, func.count()).group_by(schema.jobs.c.state)
+        async with self._database.read() as connection:
+            return {row[0]: row[1] for row in await connection.execute(query)}
+
+    async def events(self, job: str, *, after: int, limit: int) -> list[Event]:
+        """Events of a job with a greater sequence number than `after`, in order."""
+        row = schema.events.c
+        query = select(row.payload).where(row.job == job, row.sequence > after).order_by(row.sequence)
+        async with self._database.read() as connection:
+            return [Event.FromString(data) for data in await connection.scalars(query.limit(limit))]
+
+    async def epochs(self, job: str, *, after: int, limit: int) -> list[Epoch]:
+        """Epochs of a job behind epoch `after`, in order."""
+        row = schema.epochs.c
+        query = select(row.payload).where(row.job == job, row.epoch > after).order_by(row.epoch)
+        async with self._database.read() as connection:
+            return [Epoch.FromString(data) for data in await connection.scalars(query.limit(limit))]
+
+    async def checkpoints(self, job: str) -> list[Checkpoint]:
+        """The checkpoints of a job: best, then last."""
+        row = schema.checkpoints.c
+        query = select(row.payload).where(row.job == job).order_by(row.kind)
+        async with self._database.read() as connection:
+            return [Checkpoint.FromString(data) for data in await connection.scalars(query)]
+
+    async def _records(self, query: Select[Any]) -> list[JobRecord]:
+        async with self._database.read() as connection:
+            return [to_record(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def _job(connection: AsyncConnection, job: str) -> JobRecord | None:
+    row = (await connection.execute(select(schema.jobs).where(schema.jobs.c.id == job))).mappings().first()
+    return None if row is None else to_record(row)
+
+
+async def _request(connection: AsyncConnection, request: Request) -> JobRecord | None:
+    if not request.id:
+        return None
+    query = select(schema.jobs).where(schema.jobs.c.request_id == request.id)
+    row = (await connection.execute(query)).mappings().first()
+    if row is None:
+        return None
+    if row["request_digest"] != request.digest:
+        raise RequestIdReused(request.id, row["id"])
+    return to_record(row)
+
+
+async def _attempt(connection: AsyncConnection, key: AttemptKey) -> AttemptRecord | None:
+    row = schema.attempts.c
+    query = select(schema.attempts).where(row.job == key.job, row.number == key.number)
+    found = (await connection.execute(query)).mappings().first()
+    return None if found is None else _to_attempt(found)
+
+
+def _to_attempt(row: Any) -> AttemptRecord:
+    return AttemptRecord(AttemptKey(row["job"], row["number"]), **{name: row[name] for name in _ATTEMPT_PLAIN})
+
+
+async def _insert_rest(connection: AsyncConnection, change: Change) -> None:
+    """Writes what hangs on a job's row. Epochs, checkpoints and attempts replace what stands under their key."""
+    job = change.record.id
+    for event in change.events:
+        payload = event.SerializeToString()
+        when = change.record.update_time
+        row = {"job": job, "sequence": event.sequence, "create_time": when, "payload": payload}
+        await connection.execute(insert(schema.events).values(**row))
+    for epoch in change.epochs:
+        await _replace(connection, schema.epochs, _epoch_row(job, epoch))
+    for checkpoint in change.checkpoints:
+        await _replace(connection, schema.checkpoints, _checkpoint_row(job, checkpoint))
+    if change.attempt is not None:
+        key = change.attempt.key
+        row = {name: getattr(change.attempt, name) for name in _ATTEMPT_PLAIN}
+        await _replace(connection, schema.attempts, {"job": key.job, "number": key.number, **row})
+
+
+def _epoch_row(job: str, epoch: Epoch) -> dict[str, Any]:
+    names = ("epoch", "attempt", "train_loss", "val_loss")
+    return {
+        "job": job,
+        "payload": epoch.SerializeToString(),
+        **{name: getattr(epoch, name) for name in names},
+    }
+
+
+def _checkpoint_row(job: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    row = {name: getattr(checkpoint, name) for name in ("epoch", "attempt", "uri")}
+    return {"job": job, "kind": KINDS[checkpoint.kind], "payload": checkpoint.SerializeToString(), **row}
+
+
+async def _replace(connection: AsyncConnection, table: Any, row: dict[str, Any]) -> None:
+    keys = [column.name for column in table.primary_key.columns]
+    statement = upsert(table).values(**row)
+    rest = {name: statement.excluded[name] for name in row if name not in keys}
+    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
+
+
+def _condition(term: Term) -> ColumnElement[bool]:
+    column: ColumnElement[Any] = schema.jobs.c.state
+    if term.field == "priority":
+        return schema.jobs.c.priority.bool_op(term.operator)(int(term.value))
+    if term.field != "state":
+        column = schema.jobs.c.labels[term.field.removeprefix("labels.")].as_string()
+    # A job without the label is unlike every value of it.
+    return column == term.value if term.operator == "=" else column.is_distinct_from(term.value)
