@@ -28,7 +28,7 @@ from trana.jobs.metrics import Metrics
 from trana.jobs.scheduling.ledger import Node
 from trana.jobs.settings import Settings
 from trana.jobs.store.store import Store
-from trana.jobs.wakeups import Wakeups
+from trana.jobs.wakeups import Bell, Wakeups
 
 log = structlog.get_logger("trana.jobs")
 FIRST_CONTACT_SECONDS = 60.0
@@ -85,7 +85,9 @@ async def serve(settings: Settings) -> None:
         port = await server.start()
         listen = f"{_host(settings.listen)}:{port}"
         log.info("serving", listen=listen, home=str(settings.folder), ray=settings.ray_address)
-        announced = asyncio.create_task(_announce(settings, listen, metrics, cluster, stack))
+        announced = asyncio.create_task(
+            _announce(settings, listen, metrics=metrics, cluster=cluster, bell=wakeups.controller, stack=stack)
+        )
         stack.push_async_callback(_ended, announced)
         await _first(stop, loop, announced)
         log.info("stopping")
@@ -121,7 +123,9 @@ def _cluster_settings(settings: Settings) -> ClusterSettings:
     )
 
 
-async def _announce(settings: Settings, listen: str, metrics: Metrics, cluster: Cluster, stack: AsyncExitStack) -> None:
+async def _announce(
+    settings: Settings, listen: str, *, metrics: Metrics, cluster: Cluster, bell: Bell, stack: AsyncExitStack
+) -> None:
     """Serves /metrics, and says that all is ready once the cluster has been seen, or has long not been."""
     host = _host(settings.metrics_listen)
     server = metrics.serve(host, int(settings.metrics_listen.rpartition(":")[2]))
@@ -131,7 +135,7 @@ async def _announce(settings: Settings, listen: str, metrics: Metrics, cluster: 
     log.info("metrics", url=f"http://{metrics_listen}/metrics")
     deadline = asyncio.get_running_loop().time() + FIRST_CONTACT_SECONDS
     while not cluster.reachable and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(0.05)
+        await bell.wait(bell.ticket, seconds=1.0)
     log.info("ready" if cluster.reachable else "ready, but the cluster cannot be reached yet")
     if settings.ready_file is not None:
         content = {"listen": listen, "metrics_listen": metrics_listen, "pid": os.getpid()}

@@ -16,6 +16,7 @@ def _host_and_port(text: str) -> str:
     return text
 
 
+# Shorter names read better in the table below.
 Listen = Annotated[str, AfterValidator(_host_and_port)]
 
 

@@ -70,4 +70,5 @@ def backoff(fruitless_attempts: int) -> timedelta:
     """How long to wait: nothing after the first failure, then 1, 2, 4, ... seconds, at most a minute."""
     if fruitless_attempts <= 1:
         return timedelta(0)
-    return min(MAX_BACKOFF, timedelta(seconds=2 ** (fruitless_attempts - 2)))
+    # The exponent is bounded first: a timedelta cannot hold 2**50 seconds.
+    return min(MAX_BACKOFF, timedelta(seconds=2 ** min(fruitless_attempts - 2, 10)))

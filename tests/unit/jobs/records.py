@@ -1,0 +1,65 @@
+"""Records that the tests of the control plane begin with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from trana.jobs.domain.job import JobRecord
+from trana.jobs.domain.states import QUEUED
+from trana.v1.checkpoint_pb2 import Checkpoint, CheckpointKind
+from trana.v1.epoch_pb2 import Epoch
+from trana.v1.job_pb2 import JobSpec
+from trana.v1.report_pb2 import FirstStep, Report, TrainingResult
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def later(seconds: float) -> datetime:
+    """NOW and so many seconds."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def spec(*, workers: int = 1, priority: int | None = None, labels: dict[str, str] | None = None) -> JobSpec:
+    """A valid spec of a job."""
+    job = JobSpec(priority=priority, labels=labels or {})
+    job.training.network.layers.add().linear.out_features = 3
+    job.training.dataset.csv.uri = "file:///data.csv"
+    job.training.dataset.target = "y"
+    job.training.dataset.split.fractions.validation = 0.2
+    job.training.loss.cross_entropy.SetInParent()
+    job.training.optimizer.sgd.learning_rate = 0.1
+    job.training.epochs = 3
+    job.training.global_batch_size = 8
+    job.resources.num_workers = workers
+    return job
+
+
+def record(job: str = "a", **changed: Any) -> JobRecord:
+    """A queued job, and what of it is changed."""
+    made = JobRecord(job, spec(), QUEUED, create_time=NOW, update_time=NOW, sequence=1)
+    return replace(made, **changed)
+
+
+def first_step() -> Report:
+    """The report of an attempt's first step."""
+    report = Report(first_step=FirstStep(num_parameters=15, num_train=90))
+    report.create_time.FromDatetime(later(2))
+    return report
+
+
+def epoch(number: int, val_loss: float, *, attempt: int = 1) -> Report:
+    """The report of an epoch."""
+    return Report(epoch=Epoch(epoch=number, attempt=attempt, train_loss=0.5, val_loss=val_loss))
+
+
+def best(number: int) -> Report:
+    """The report of a best checkpoint."""
+    kind = CheckpointKind.CHECKPOINT_KIND_BEST
+    return Report(checkpoint=Checkpoint(kind=kind, epoch=number, uri=f"file:///c/{number}"))
+
+
+def result() -> Report:
+    """The report of a training that came to its end."""
+    return Report(result=TrainingResult(best_epoch=2, best_val_loss=0.25))
