@@ -1,0 +1,277 @@
+"""The client: a method for each thing that one does with jobs."""
+
+import ipaddress
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import grpc
+
+from trana.client.downloading import save_checkpoint
+from trana.client.errors import InvalidRequest, JobFailed, translate
+from trana.client.watching import FINAL_STATES, Watching
+from trana.spec.read import SpecError, job_from_mapping, read_job
+from trana.spec.validate import validate
+from trana.v1 import checkpoint_pb2, epoch_pb2, job_pb2, job_service_pb2, job_service_pb2_grpc
+
+Spec = job_pb2.JobSpec | Path | str | Mapping[str, Any]
+Kind = Literal["best", "last"]
+
+# Every call may be repeated: CreateJob carries a request_id, the others ask or are idempotent.
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{"service": job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+_OPTIONS = [
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A page of jobs with long lists of features is larger than the 4 MiB that are the default.
+    ("grpc.max_receive_message_length", 64 * 2**20),
+    # Finds out about a peer that is gone without a word; no more often than servers allow by default.
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+
+
+class Client:
+    """Speaks to a Trana service. Use it as a context manager, or call `close`.
+
+    Jobs are named `jobs/x` or just `x`. Every method raises `TranaError` or one of its kinds, never one of gRPC's.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50051",
+        *,
+        timeout_seconds: float = 30.0,
+        reconnect_seconds: float = 60.0,
+    ) -> None:
+        """Makes a client; the connection is made by the first call.
+
+        Args:
+            address: HOST:PORT of the service.
+            timeout_seconds: For a single call, its retries included; not for `watch`, `wait` and `download`.
+            reconnect_seconds: How long `watch` and `wait` bear a service that does not answer.
+        """
+        self._address = address
+        self._timeout_seconds = timeout_seconds
+        self._reconnect_seconds = reconnect_seconds
+        options = _OPTIONS + ([("grpc.enable_http_proxy", 0)] if _is_loopback(address) else [])
+        self._channel = grpc.insecure_channel(address, options=options)
+        self._service = job_service_pb2_grpc.JobServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; streams that are open end."""
+        self._channel.close()
+
+    def submit(
+        self,
+        spec: Spec,
+        *,
+        job_id: str | None = None,
+        request_id: str | None = None,
+        validate_only: bool = False,
+    ) -> job_pb2.Job:
+        """Submits a job, which is durable when this returns.
+
+        Args:
+            spec: The job, the path of a YAML or JSON file with it, or the same as nested dicts.
+            job_id: Its id, to become `jobs/{job_id}`; the service makes one where None.
+            request_id: A UUID; the same one with the same spec gives the same job. A new one where None, so that
+                a submission is never doubled by retries.
+            validate_only: Checks everything, and makes no job.
+
+        Raises:
+            InvalidRequest: If the spec is wrong, which is found out before anything is sent where the spec alone tells.
+            Refused: If the cluster can never hold the job, or `job_id` or `request_id` was used for something else.
+        """
+        request = job_service_pb2.CreateJobRequest(
+            spec=_read(spec),
+            job_id=job_id or "",
+            request_id=request_id or str(uuid.uuid4()),
+            validate_only=validate_only,
+        )
+        violations = validate(request)
+        if violations:
+            message = "; ".join(f"{violation.field} {violation.description}" for violation in violations)
+            raise InvalidRequest(message, code="INVALID_ARGUMENT", reason="INVALID_REQUEST", violations=violations)
+        with self._translating():
+            return self._service.CreateJob(request, timeout=self._timeout_seconds)
+
+    def get(self, job: str) -> job_pb2.Job:
+        """Returns a job as it is now."""
+        with self._translating():
+            request = job_service_pb2.GetJobRequest(name=_name(job))
+            return self._service.GetJob(request, timeout=self._timeout_seconds)
+
+    def wait(self, job: str, *, timeout_seconds: float | None = None) -> job_pb2.Job:
+        """Waits for a job to end, and returns it SUCCEEDED.
+
+        Args:
+            job: Its name or id.
+            timeout_seconds: For the wait; None waits however long it takes.
+
+        Raises:
+            JobFailed: If it ends FAILED or CANCELLED.
+            TimedOut: If it has not ended in time; it goes on.
+        """
+        found = self.get(job)
+        if found.state not in FINAL_STATES:
+            for response in self._watching(job, found.sequence, timeout_seconds=timeout_seconds):
+                found = response.job
+        if found.state != job_pb2.JOB_STATE_SUCCEEDED:
+            raise JobFailed(found)
+        return found
+
+    def watch(
+        self, job: str, *, after_sequence: int = 0, on_break: Callable[[str], None] | None = None
+    ) -> Iterator[job_service_pb2.WatchJobResponse]:
+        """Yields a job as it is now, then each of its events, until it has ended.
+
+        A connection that breaks is made again behind the last event, so that none is missed and none comes twice.
+        Responses without an event tell the job's state after each new connection.
+
+        Args:
+            job: Its name or id.
+            after_sequence: Only events with a greater sequence number are sent; 0 sends all.
+            on_break: Called with a sentence whenever the connection has broken.
+        """
+        return iter(self._watching(job, after_sequence, on_break=on_break))
+
+    def cancel(self, job: str) -> job_pb2.Job:
+        """Asks a job to end; returns at once, and changes nothing where it has ended."""
+        with self._translating():
+            request = job_service_pb2.CancelJobRequest(name=_name(job))
+            return self._service.CancelJob(request, timeout=self._timeout_seconds)
+
+    def epochs(self, job: str) -> Sequence[epoch_pb2.Epoch]:
+        """Returns a job's learning curve, in the order of epochs."""
+        epochs: list[epoch_pb2.Epoch] = []
+        request = job_service_pb2.ListEpochsRequest(parent=_name(job))
+        while True:
+            with self._translating():
+                page = self._service.ListEpochs(request, timeout=self._timeout_seconds)
+            epochs.extend(page.epochs)
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return epochs
+
+    def checkpoints(self, job: str) -> Sequence[checkpoint_pb2.Checkpoint]:
+        """Returns a job's checkpoints: best, then last, as far as there are any."""
+        with self._translating():
+            request = job_service_pb2.ListCheckpointsRequest(parent=_name(job))
+            return list(self._service.ListCheckpoints(request, timeout=self._timeout_seconds).checkpoints)
+
+    def download(self, job: str, kind: Kind = "best", folder: Path | str | None = None) -> Path:
+        """Downloads a checkpoint and verifies it against its SHA-256 sums.
+
+        Args:
+            job: Its name or id.
+            kind: `best` or `last`.
+            folder: Where its files shall lie; absent or empty. `{job}-{kind}` in the current folder where None.
+
+        Returns:
+            The folder.
+
+        Raises:
+            NotFound: If there is no such job, or no such checkpoint yet.
+            DownloadError: If it arrives damaged, or cannot be written; nothing of it is kept.
+        """
+        name = _name(job)
+        request = job_service_pb2.DownloadCheckpointRequest(name=f"{name}/checkpoints/{kind}")
+        target = Path(folder) if folder is not None else Path(f"{name.removeprefix('jobs/')}-{kind}")
+        pieces = self._service.DownloadCheckpoint(request)
+        try:
+            with self._translating():
+                return save_checkpoint(pieces, target)
+        finally:
+            pieces.cancel()
+
+    def list(self, *, filter: str = "", page_size: int = 0) -> Iterator[job_pb2.Job]:  # noqa: A002 - the API's word
+        """Yields jobs, newest first, page by page.
+
+        Args:
+            filter: Terms joined by AND, such as `state = RUNNING AND labels.team = "vision"`; all jobs where empty.
+            page_size: Jobs to fetch at a time; the service chooses where 0.
+        """
+        request = job_service_pb2.ListJobsRequest(page_size=page_size, filter=filter)
+        while True:
+            with self._translating():
+                page = self._service.ListJobs(request, timeout=self._timeout_seconds)
+            yield from page.jobs
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
+
+    def _watching(
+        self,
+        job: str,
+        after_sequence: int,
+        *,
+        timeout_seconds: float | None = None,
+        on_break: Callable[[str], None] | None = None,
+    ) -> Watching:
+        def open_stream(sequence: int, seconds: float | None) -> Any:
+            request = job_service_pb2.WatchJobRequest(name=_name(job), after_sequence=sequence)
+            return self._service.WatchJob(request, timeout=seconds)
+
+        return Watching(
+            open_stream,
+            address=self._address,
+            after_sequence=after_sequence,
+            patience_seconds=self._reconnect_seconds,
+            timeout_seconds=timeout_seconds,
+            on_break=on_break,
+        )
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise translate(error, self._address) from error
+
+
+def _read(spec: Spec) -> job_pb2.JobSpec:
+    try:
+        if isinstance(spec, job_pb2.JobSpec):
+            return spec
+        return job_from_mapping(spec, base=Path.cwd()) if isinstance(spec, Mapping) else read_job(spec)
+    except SpecError as error:
+        raise InvalidRequest(str(error), code="INVALID_ARGUMENT", reason="UNREADABLE_SPEC") from error
+
+
+def _name(job: str) -> str:
+    return job if job.startswith("jobs/") else f"jobs/{job}"
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether a proxy, which the environment may name for everything, cannot be meant."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
