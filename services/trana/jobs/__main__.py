@@ -20,7 +20,8 @@ import structlog
 from trana.jobs import logs
 from trana.jobs.api.job_service import JobService
 from trana.jobs.api.server import Server
-from trana.jobs.cluster.cluster import Cluster, ClusterSettings, ClusterUnreachable
+from trana.jobs.cluster.cluster import Cluster
+from trana.jobs.cluster.contract import ClusterSettings, ClusterUnreachable
 from trana.jobs.controller.loop import Controller
 from trana.jobs.controller.seams import ControllerSettings
 from trana.jobs.domain.changes import Change

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from trana.jobs.cluster.cluster import AttemptGone, AttemptRequest, ClusterUnreachable
+from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable
 from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings
 from trana.jobs.domain import changes
 from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending

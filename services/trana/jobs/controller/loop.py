@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import structlog
 
-from trana.jobs.cluster.cluster import AttemptGone, ClusterUnreachable
+from trana.jobs.cluster.contract import AttemptGone, ClusterUnreachable
 from trana.jobs.controller.follower import Follower, gang_of
 from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings
 from trana.jobs.domain import changes, states

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from trana.jobs.cluster.cluster import AttemptRequest, Poll
+from trana.jobs.cluster.contract import AttemptRequest, Poll
 from trana.jobs.domain.attempt import AttemptKey, Ending
 from trana.jobs.scheduling.ledger import Node
 

@@ -1,0 +1,69 @@
+# Every target sets up what it needs; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Trana needs Python 3.11: name yours with PYTHON=..." >&2; exit 2; }
+	@echo "Setting up $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@# pip finds torch's CPU build where one is offered, and takes the CUDA build elsewhere.
+	@$(BIN)/pip install --quiet --constraint constraints.txt '$(TORCH)' --editable '.[server,trainer,dev]'
+	@touch $@
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## Make .venv with everything in it
+
+.PHONY: demo
+demo: $(READY) ## Train the real irises on two workers, live, and show the result (under a minute)
+	@$(BIN)/trana run deploy/examples/iris.yaml --home .trana/demo --num-cpus 2
+
+.PHONY: serve
+serve: $(READY) ## Start the service on this machine: 127.0.0.1:50051, metrics on 127.0.0.1:9464
+	@$(BIN)/trana serve
+
+.PHONY: test
+test: $(READY) ## Run every test (a few minutes)
+	@$(BIN)/pytest
+
+.PHONY: test-unit
+test-unit: $(READY) ## Run the unit tests (seconds)
+	@$(BIN)/pytest tests/unit tests/architecture
+
+.PHONY: bench
+bench: $(READY) ## Measure against what one would use instead
+	@$(BIN)/python -m tests.benchmarks
+
+.PHONY: check
+check: $(READY) ## Lint, types, import contracts, the contract's rules and drift
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports | tail -n 3
+	@$(BIN)/python proto/generate.py --lint
+	@$(BIN)/python proto/generate.py --check
+	@echo "check: all good"
+
+.PHONY: format
+format: $(READY) ## Format the code
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
+
+.PHONY: proto
+proto: $(READY) ## Generate services/trana/v1 from proto/
+	@$(BIN)/python proto/generate.py
+
+.PHONY: constraints
+constraints: $(READY) ## Resolve the newest versions of all dependencies into constraints.txt
+	@$(BIN)/uv lock --quiet --upgrade
+	@$(BIN)/uv export --quiet --all-extras --no-emit-project --no-hashes --no-annotate --no-header --prune torch > constraints.txt
+
+.PHONY: clean
+clean: ## Remove what was made, the environment and local state included
+	@rm -rf $(VENV) .trana .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .build services/*.egg-info uv.lock
