@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
 from trana.jobs.domain import changes, states
 from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending
 from trana.jobs.domain.errors import IllegalTransition

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from trana.jobs.controller import follower
 from trana.jobs.controller.loop import Controller
 from trana.jobs.controller.seams import ControllerSettings

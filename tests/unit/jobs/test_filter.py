@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trana.jobs.api import paging
 from trana.jobs.domain.errors import InvalidRequest
 from trana.jobs.domain.selection import Term, parse_filter

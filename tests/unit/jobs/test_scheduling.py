@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trana.jobs.scheduling.decide import Start, Wait, Waiting, decide, order
 from trana.jobs.scheduling.ledger import Gang, Ledger, Node
 from unit.jobs.records import NOW, later

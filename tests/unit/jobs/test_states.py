@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-
 from trana.jobs.domain import states
 from trana.jobs.domain.errors import IllegalTransition
 from trana.v1.job_pb2 import JobState
@@ -28,7 +27,9 @@ ALL = [state for state in JobState.values() if state]
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(ALL, ALL)))
-def test_transition_is_allowed_only_where_the_table_says_so(before: JobState.ValueType, after: JobState.ValueType) -> None:
+def test_transition_is_allowed_only_where_the_table_says_so(
+    before: JobState.ValueType, after: JobState.ValueType
+) -> None:
     edge = (states.short_name(before), states.short_name(after))
     if edge in ALLOWED:
         states.check_transition("j", before, after)

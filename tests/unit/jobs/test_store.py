@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from alembic import command
 from sqlalchemy import create_engine
-
 from trana.jobs.domain import changes, states
 from trana.jobs.domain.errors import JobExists, JobNotFound, RequestIdReused, StoreUnavailable
 from trana.jobs.domain.selection import parse_filter
