@@ -1,0 +1,105 @@
+"""Which of several failures ended an attempt, and how it is told. Pure."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trana.jobs.domain.attempt import Ending
+from trana.v1.cause_pb2 import Cause
+
+MAX_TRACEBACK_LINES = 15
+MAX_LINE_CHARACTERS = 500
+MAX_MESSAGE_CHARACTERS = 2000
+
+_ROOM = __name__.rpartition(".")[0]
+_PEER_CAUSES = frozenset({Cause.CAUSE_WORKER_LOST, Cause.CAUSE_NODE_LOST})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How one rank failed, as plain data, so that no exception of a user's class is ever unpickled.
+
+    Attributes:
+        cause: A `trana.v1.Cause`.
+        message: For people.
+        rank: Whose failure it is.
+        raised: The rank said so itself; else its process is gone.
+        traceback: The last lines of the traceback, if there is one.
+    """
+
+    cause: Cause.ValueType
+    message: str
+    rank: int = 0
+    raised: bool = True
+    traceback: str = ""
+
+    def of_rank(self, rank: int) -> Failure:
+        """The same failure, ascribed to a rank."""
+        return replace(self, rank=rank)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An exception as plain data.
+
+    An exception may carry the attribute `cause` (a `trana.v1.Cause`); else it is an error of the user's, except that
+    what is called `OutOfMemoryError` or is a `MemoryError` says enough. (torch's class is matched by its name, because
+    torch is not importable here.)
+    """
+    cause: Any = getattr(error, "cause", None)
+    known = isinstance(cause, int) and cause in Cause.values() and cause != Cause.CAUSE_UNSPECIFIED
+    text = str(error)[:MAX_MESSAGE_CHARACTERS]
+    if not known:
+        name = type(error).__name__
+        cause = Cause.CAUSE_OUT_OF_MEMORY if _is_out_of_memory(error) else Cause.CAUSE_USER_ERROR
+        text = f"{name}: {text}" if text else name
+    return Failure(cause=cause, message=text, traceback=_last_lines(error))
+
+
+def root_ending(failures: Sequence[Failure]) -> Ending:
+    """The ending that explains the others; `failures` are in the order in which they were seen.
+
+    A killed rank makes the collectives of its peers fail, so what peers say about a lost worker weighs least, the
+    death of a process more, and a rank that says what went wrong most; of these a cause that was given on purpose
+    more than the `USER_ERROR` that any other exception becomes. Among equals the first seen is the root.
+
+    Raises:
+        ValueError: There are no failures.
+    """
+    root = min(failures, key=_distance_from_root)
+    text = f"rank {root.rank}: {root.message}" if root.raised else root.message
+    return Ending(root.cause, f"{text}\n{root.traceback}" if root.traceback else text)
+
+
+def is_root(failure: Failure) -> bool:
+    """Whether no other failure could explain this one."""
+    return _distance_from_root(failure) == 0
+
+
+def death_detail(text: str) -> str:
+    """What Ray's text about a dead actor says about this death, without its advice about deaths in general."""
+    _, found, detail = text.partition("Worker exit detail: ")
+    if not found:
+        detail = " ".join(line for line in text.splitlines() if not line.startswith("\t"))
+    return detail.partition("Some common causes")[0].strip()[:MAX_LINE_CHARACTERS]
+
+
+def _distance_from_root(failure: Failure) -> int:
+    if failure.cause in _PEER_CAUSES:
+        return 3 if failure.raised else 2
+    return 1 if failure.cause == Cause.CAUSE_USER_ERROR else 0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return any(parent.__name__ in ("MemoryError", "OutOfMemoryError") for parent in type(error).__mro__)
+
+
+def _last_lines(error: BaseException) -> str:
+    start = error.__traceback__
+    while start is not None and start.tb_frame.f_globals.get("__name__", "").startswith(_ROOM):
+        start = start.tb_next  # how the code came to be called is nothing to those who wrote it
+    text = traceback.format_exception(type(error), error, start or error.__traceback__)
+    lines = "".join(text).rstrip().splitlines()
+    return "\n".join(line[:MAX_LINE_CHARACTERS] for line in lines[-MAX_TRACEBACK_LINES:])
