@@ -54,6 +54,10 @@ class FakeCluster:
         self.there.clear()
         await self._tell()
 
+    def holds(self, key: AttemptKey) -> bool:
+        """Whether the attempt is there."""
+        return key in self.there
+
     async def _tell(self) -> None:
         async with self._news:
             self._news.notify_all()

@@ -20,7 +20,9 @@ from trana.jobs.api.errors import CODES
 from trana.jobs.api.job_service import JobService
 from trana.jobs.api.server import SERVICE, Server
 from trana.jobs.domain import changes, states
+from trana.jobs.domain.attempt import AttemptRecord
 from trana.jobs.domain.errors import TranaError
+from trana.jobs.domain.job import JobRecord
 from trana.jobs.metrics import Metrics
 from trana.jobs.scheduling.ledger import Node
 from trana.jobs.store.store import Request, Store
@@ -29,7 +31,7 @@ from trana.v1 import job_service_pb2 as api
 from trana.v1.checkpoint_pb2 import Checkpoint, CheckpointKind
 from trana.v1.job_pb2 import JobSpec
 from trana.v1.job_service_pb2_grpc import JobServiceStub
-from trana.v1.network_pb2 import Layer
+from trana.v1.network_pb2 import Conv2d, Dropout, Flatten, Layer, Linear, ReLU
 from trana.v1.report_pb2 import Report
 from unit.jobs.records import NOW, epoch, first_step, later, record, spec
 
@@ -60,7 +62,7 @@ class Site:
         """An attempt starts where there is none, and reports."""
         await self.store.update(job, lambda found, _: changes.attempt_started(found, now=NOW))
 
-        def take_in(found: changes.JobRecord, attempt: changes.AttemptRecord | None) -> changes.Change | None:
+        def take_in(found: JobRecord, attempt: AttemptRecord | None) -> changes.Change | None:
             assert attempt is not None
             numbered = list(enumerate(reports, attempt.reports + 1))
             return changes.reported(found, attempt, numbered, now=later(5))
@@ -91,7 +93,7 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str, dict[str, Any]]:
         await call
     error = caught.value
     packed = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
-    status = Status.FromString(packed)  # type: ignore[arg-type]
+    status = Status.FromString(packed)
     details: dict[str, Any] = {}
     for kind in (BadRequest, ErrorInfo, RetryInfo):
         for item in status.details:
@@ -152,19 +154,23 @@ def changed(path: str, value: object) -> JobSpec:
     return made
 
 
-RELU = Layer(relu={})
+RELU = Layer(relu=ReLU())
+DROPOUT = with_layers(Layer(dropout=Dropout(p=1.5)), Layer(linear=Linear(out_features=3)))
+SHAPES = with_layers(
+    Layer(linear=Linear(out_features=8)), Layer(conv2d=Conv2d(out_channels=2, kernel_size=3)), Layer(flatten=Flatten())
+)
+NAN, MILLION = float("nan"), with_layers(*[RELU] * 1_000_000)
 WRONG: list[tuple[str, JobSpec, str]] = [
-    ("no network", with_layers(), "spec.training.network.layers"),
-    ("a million layers", with_layers(*[RELU] * 1_000_000), "spec.training.network.layers"),
-    ("dropout 1.5", with_layers(Layer(dropout={"p": 1.5}), Layer(linear={"out_features": 3})), "spec.training.network.layers[0].dropout.p"),
-    ("learning rate NaN", changed("training.optimizer.sgd.learning_rate", float("nan")), "spec.training.optimizer.sgd.learning_rate"),
-    ("zero epochs", changed("training.epochs", 0), "spec.training.epochs"),
-    ("zero batch", changed("training.global_batch_size", 0), "spec.training.global_batch_size"),
-    ("zero workers", changed("resources.num_workers", 0), "spec.resources.num_workers"),
-    ("unknown enum", changed("training.early_stopping.monitor", 77), "spec.training.early_stopping.monitor"),
-    ("shapes", with_layers(Layer(linear={"out_features": 8}), Layer(conv2d={"out_channels": 2, "kernel_size": 3}), Layer(flatten={})), "spec.training.network.layers[1].conv2d"),
-    ("plain path", changed("training.dataset.csv.uri", "data.csv"), "spec.training.dataset.csv.uri"),
-]  # fmt: skip
+    ("no network", with_layers(), "network.layers"),
+    ("a million layers", MILLION, "network.layers"),
+    ("dropout 1.5", DROPOUT, "network.layers[0].dropout.p"),
+    ("rate NaN", changed("training.optimizer.sgd.learning_rate", NAN), "optimizer.sgd.learning_rate"),
+    ("zero epochs", changed("training.epochs", 0), "epochs"),
+    ("zero batch", changed("training.global_batch_size", 0), "global_batch_size"),
+    ("unknown enum", changed("training.early_stopping.monitor", 77), "early_stopping.monitor"),
+    ("shapes", SHAPES, "network.layers[1].conv2d"),
+    ("plain path", changed("training.dataset.csv.uri", "data.csv"), "dataset.csv.uri"),
+]
 
 
 @pytest.mark.parametrize(("wrong", "field"), [pytest.param(job, field, id=name) for name, job, field in WRONG])
@@ -174,7 +180,7 @@ async def test_wrong_field_is_named_before_anything_starts(site: Site, wrong: Jo
     started = asyncio.get_running_loop().time()
     code, _, details = await refused(site.stub.CreateJob(api.CreateJobRequest(spec=wrong)))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert fields(details) == [field]
+    assert fields(details) == [f"spec.training.{field}"]
     assert asyncio.get_running_loop().time() - started < 3
     assert await site.store.live_jobs() == []
 
@@ -196,8 +202,7 @@ async def test_each_wrong_field_gets_one_violation(site: Site) -> None:
 
 
 async def test_shapes_that_cannot_fit_name_both_layers(site: Site) -> None:
-    job = WRONG[8][1]
-    _, text, _ = await refused(site.stub.CreateJob(api.CreateJobRequest(spec=job)))
+    _, text, _ = await refused(site.stub.CreateJob(api.CreateJobRequest(spec=SHAPES)))
     assert "layers[0] (linear)" in text
     assert "layers[1] (conv2d)" in text
 
@@ -332,6 +337,9 @@ def test_every_error_of_the_domain_has_a_code() -> None:
     assert set(CODES) == set(TranaError.__subclasses__())
 
 
+LABELS = 'grpc_service="trana.v1.JobService",grpc_type="unary"'
+
+
 async def test_metrics_follow_jobs_and_calls(site: Site) -> None:
     await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
     await site.report("a", first_step(), epoch(1, 0.25))
@@ -345,8 +353,8 @@ async def test_metrics_follow_jobs_and_calls(site: Site) -> None:
         'trana_job_epoch{job="a"} 1.0',
         "trana_submit_to_first_step_seconds_count 1.0",
         "trana_queue_wait_seconds_count 1.0",
-        'grpc_server_handled_total{grpc_code="OK",grpc_method="CreateJob",grpc_service="trana.v1.JobService",grpc_type="unary"} 1.0',
-        'grpc_server_handled_total{grpc_code="NotFound",grpc_method="GetJob",grpc_service="trana.v1.JobService",grpc_type="unary"} 1.0',
+        f'grpc_server_handled_total{{grpc_code="OK",grpc_method="CreateJob",{LABELS}}} 1.0',
+        f'grpc_server_handled_total{{grpc_code="NotFound",grpc_method="GetJob",{LABELS}}} 1.0',
     ):
         assert line in shown
     await site.stub.CancelJob(api.CancelJobRequest(name="jobs/a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from trana.jobs.domain import changes, states
@@ -17,11 +18,11 @@ from unit.jobs.records import NOW, best, epoch, first_step, later, record, resul
 LOST = Ending(Cause.CAUSE_WORKER_LOST, "rank 1 died")
 
 
-def attempt(number: int = 1, **changed: object) -> AttemptRecord:
-    return replace(AttemptRecord(AttemptKey("a", number), NOW), **changed)  # type: ignore[arg-type]
+def attempt(number: int = 1, **changed: Any) -> AttemptRecord:
+    return replace(AttemptRecord(AttemptKey("a", number), NOW), **changed)
 
 
-def running(**changed: object) -> JobRecord:
+def running(**changed: Any) -> JobRecord:
     return record(state=states.RUNNING, attempt=1, **changed)
 
 

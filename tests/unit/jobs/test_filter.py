@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trana.jobs.api import paging
 from trana.jobs.domain.errors import InvalidRequest
-from trana.jobs.domain.selection import Term, parse_filter
+from trana.jobs.domain.selection import OPERATORS, Term, parse_filter
 from trana.jobs.store.store import PageKey
 from unit.jobs.records import NOW
 
@@ -54,10 +56,8 @@ def test_filter_that_cannot_be_read_says_what_is_wrong(text: str, problem: str) 
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
-        parse_filter(text)
-    except InvalidRequest as error:
-        assert error.violations[0].field == "filter"
+    with contextlib.suppress(InvalidRequest):
+        assert all(term.operator in OPERATORS for term in parse_filter(text))
 
 
 def test_page_token_leads_back_to_its_place() -> None:

@@ -12,7 +12,9 @@ import pytest
 from alembic import command
 from sqlalchemy import create_engine
 from trana.jobs.domain import changes, states
+from trana.jobs.domain.attempt import AttemptRecord
 from trana.jobs.domain.errors import JobExists, JobNotFound, RequestIdReused, StoreUnavailable
+from trana.jobs.domain.job import JobRecord
 from trana.jobs.domain.selection import parse_filter
 from trana.jobs.store import engine
 from trana.jobs.store.engine import alembic_config
@@ -75,7 +77,7 @@ async def test_change_writes_everything_or_nothing(store: Store) -> None:
     await store.update("a", lambda job, _: changes.attempt_started(job, now=NOW))
     reports = [(1, first_step()), (2, epoch(1, 0.5)), (3, best(1)), (4, epoch(2, 0.25))]
 
-    def decide(job: changes.JobRecord, attempt: changes.AttemptRecord | None) -> changes.Change | None:
+    def decide(job: JobRecord, attempt: AttemptRecord | None) -> changes.Change | None:
         assert attempt is not None
         return changes.reported(job, attempt, reports, now=later(3))
 

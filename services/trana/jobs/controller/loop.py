@@ -63,8 +63,8 @@ class Controller:
                 await self._cancel(record, opened)
         queue = [record for record in jobs if record.state == states.QUEUED]
         self._check([record for record in queue if not record.checked])
-        if queue:
-            await self._schedule([record for record in queue if record.checked], opened)
+        if checked := [record for record in queue if record.checked]:
+            await self._schedule(checked, opened)
         self._sweep()
 
     def _follow(self, key: AttemptKey, *, start: bool) -> None:
@@ -76,10 +76,7 @@ class Controller:
         if current:
             self._spawn("stop", str(record.key), self._stop, key=record.key)
             return
-        await self._store.update(
-            record.id,
-            lambda job, _: changes.moved(job, states.CANCELLED, now=self._clock(), message="cancelled"),
-        )
+        await self._store.update(record.id, lambda job, _: changes.cancel_completed(job, now=self._clock()))
 
     async def _stop(self, *, key: AttemptKey) -> None:
         # Unreachable, it is tried again in the next turn; gone, the follower finds out and saves the ending.

@@ -82,6 +82,13 @@ def cancelled(record: JobRecord, *, now: datetime) -> Change | None:
     return moved(record, states.CANCELLING, now=now, message="is being cancelled")
 
 
+def cancel_completed(record: JobRecord, *, now: datetime) -> Change | None:
+    """Nothing of a job that was being cancelled runs any more; None where an ending was saved meanwhile."""
+    if record.state != states.CANCELLING:
+        return None
+    return moved(record, states.CANCELLED, now=now, message="cancelled")
+
+
 def attempt_started(record: JobRecord, *, now: datetime) -> Change | None:
     """The next attempt is about to be made; None where the job no longer waits."""
     if record.state != states.QUEUED:
