@@ -43,6 +43,10 @@ _OPTIONS = [
     # Finds out about a peer that is gone without a word; no more often than servers allow by default.
     ("grpc.keepalive_time_ms", 330_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # Left to itself grpc waits up to two minutes before it tries a lost address again.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 
 
@@ -112,10 +116,7 @@ class Client:
             request_id=request_id or str(uuid.uuid4()),
             validate_only=validate_only,
         )
-        violations = validate(request)
-        if violations:
-            message = "; ".join(f"{violation.field} {violation.description}" for violation in violations)
-            raise InvalidRequest(message, code="INVALID_ARGUMENT", reason="INVALID_REQUEST", violations=violations)
+        _check(request)
         with self._translating():
             return self._service.CreateJob(request, timeout=self._timeout_seconds)
 
@@ -251,6 +252,22 @@ class Client:
             yield
         except grpc.RpcError as error:
             raise translate(error, self._address) from error
+
+
+def check(spec: job_pb2.JobSpec) -> None:
+    """Checks a job as far as it can be without a service, as `submit` does before it sends anything.
+
+    Raises:
+        InvalidRequest: If it is wrong; its violations name the fields.
+    """
+    _check(job_service_pb2.CreateJobRequest(spec=spec))
+
+
+def _check(request: job_service_pb2.CreateJobRequest) -> None:
+    violations = validate(request)
+    if violations:
+        message = "; ".join(f"{violation.field} {violation.description}" for violation in violations)
+        raise InvalidRequest(message, code="INVALID_ARGUMENT", reason="INVALID_REQUEST", violations=violations)
 
 
 def _read(spec: Spec) -> job_pb2.JobSpec:

@@ -1,0 +1,59 @@
+"""The command's root: its options, its subcommands, and its help."""
+
+from typing import Annotated
+
+import typer
+
+from trana.client.command import curve, jobs, pull, run, serve, submit, watch
+from trana.client.command.endings import Root
+from trana.client.command.options import DEFAULT_SERVER, Output, Settings
+
+_EXIT_CODES = """
+Exit codes:
+
+0  it worked; of a job that was watched: it SUCCEEDED
+
+1  the job that was watched FAILED
+
+2  wrong usage, or a spec that is wrong
+
+3  refused by the service: not found, too large for the cluster, id taken; or a download that arrived damaged
+
+4  no service answers
+
+5  the job that was watched was CANCELLED
+
+130  interrupted by Ctrl-C; a submitted job goes on (`trana run` cancels its own)
+"""
+
+app = typer.Typer(
+    name="trana",
+    cls=Root,
+    help="Train networks on a cluster: submit a job, watch it, and fetch its best checkpoint.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (serve, submit, jobs, watch, curve, pull, run):
+    module.register(app)
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    server: Annotated[
+        str, typer.Option("--server", envvar="TRANA_SERVER", metavar="HOST:PORT", help="The service to speak to.")
+    ] = DEFAULT_SERVER,
+    output: Annotated[Output, typer.Option("--output", "-o", help="Words for people, or JSON for programs.")] = (
+        Output.TABLE
+    ),
+) -> None:
+    """Keeps the options that every command has."""
+    context.obj = Settings(server=server, output=output)
+
+
+def main() -> None:
+    """Runs the command with the process's arguments, and exits."""
+    app()

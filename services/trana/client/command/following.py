@@ -1,0 +1,106 @@
+"""Follows a job to its end, as the reader of standard output likes it: live, in lines, or in JSON."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from trana.client.command.endings import ExitCode
+from trana.client.command.options import Settings
+
+if TYPE_CHECKING:
+    from trana.client.client import Client
+    from trana.v1 import checkpoint_pb2, job_pb2
+
+
+def follow(client: "Client", job: "job_pb2.Job", settings: Settings, *, after_sequence: int = 0) -> "job_pb2.Job":
+    """Shows a job until it has ended, and returns it as it is then.
+
+    Raises:
+        TranaError: If the service refuses, or is away for too long.
+        KeyboardInterrupt: If the user has seen enough.
+    """
+    from trana.client.command.printing import console
+
+    if settings.is_json:
+        return _follow_json(client, job, after_sequence)
+    if console().is_terminal:
+        return _follow_live(client, job)
+    return _follow_lines(client, job, after_sequence)
+
+
+def conclude(
+    job: "job_pb2.Job", settings: Settings, *, checkpoints: "Sequence[checkpoint_pb2.Checkpoint]" = ()
+) -> None:
+    """Says what a job came to, and where its best checkpoint is or how to fetch it; JSON has said so already."""
+    if settings.is_json:
+        return
+    from rich.text import Text
+
+    from trana.client.command.printing import console
+    from trana.client.command.summary import load_lines, result_table
+    from trana.client.command.words import job_id, reason, state_name
+
+    out = console()
+    ending = f"{job_id(job.name)} {state_name(job.state)}"
+    out.print(Text(": ".join(filter(None, (ending, reason(job)))), "bold"))
+    out.print(result_table(job, checkpoints))
+    for line in load_lines(checkpoints):
+        out.print(Text(line, "dim"), soft_wrap=True)
+    if job.HasField("best_val_loss") and not checkpoints:
+        out.print(Text(f"Fetch the best checkpoint with `trana pull {job_id(job.name)}`."))
+
+
+def tell_how_to_go_on(job: str, settings: Settings) -> typer.Exit:
+    """Says after Ctrl-C that the job goes on, and returns what to raise."""
+    from trana.client.command.options import DEFAULT_SERVER
+    from trana.client.command.words import job_id
+
+    server = "" if settings.server == DEFAULT_SERVER else f" --server {settings.server}"
+    identity = job_id(job)
+    typer.echo(
+        f"\n{identity} goes on. Watch it again with `trana{server} watch {identity}`, "
+        f"end it with `trana{server} cancel {identity}`.",
+        err=True,
+    )
+    return typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _follow_json(client: "Client", job: "job_pb2.Job", after_sequence: int) -> "job_pb2.Job":
+    from trana.client.command.printing import write_json
+
+    for response in client.watch(job.name, after_sequence=after_sequence, on_break=_warn):
+        job = response.job
+        write_json(response, line=True)
+    return job
+
+
+def _follow_lines(client: "Client", job: "job_pb2.Job", after_sequence: int) -> "job_pb2.Job":
+    from trana.client.command.lines import line_of
+
+    for response in client.watch(job.name, after_sequence=after_sequence, on_break=_warn):
+        job = response.job
+        line = line_of(response)
+        if line:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+    return job
+
+
+def _follow_live(client: "Client", job: "job_pb2.Job") -> "job_pb2.Job":
+    from rich.live import Live
+
+    from trana.client.command.live import LiveView
+    from trana.client.command.printing import console
+    from trana.client.command.progress import Progress
+
+    progress = Progress(job)
+    with Live(LiveView(progress), console=console(), refresh_per_second=5, vertical_overflow="crop"):
+        for response in client.watch(job.name, on_break=progress.interrupt):
+            progress.add(response)
+    return progress.job
+
+
+def _warn(notice: str) -> None:
+    typer.echo(f"trana: {notice}", err=True)

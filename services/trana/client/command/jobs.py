@@ -1,0 +1,126 @@
+"""`trana get`, `trana list` and `trana cancel`."""
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from trana.v1 import job_pb2
+
+StateOption = Annotated[str | None, typer.Option("--state", metavar="STATE", help="Only jobs in it, such as RUNNING.")]
+LabelOption = Annotated[
+    list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Only jobs with it; may be repeated.")
+]
+FilterOption = Annotated[
+    str, typer.Option("--filter", metavar="TERMS", help="The API's filter: state = RUNNING AND priority >= 50.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(epilog="Examples: [bold]trana get iris[/bold]   [bold]trana get iris -o json | jq .state[/bold]")(get)
+    app.command(
+        name="list",
+        epilog="Examples: [bold]trana list --state running[/bold]   [bold]trana list --label team=vision[/bold]   "
+        "[bold]trana list --filter 'priority >= 50'[/bold]",
+    )(list_jobs)
+    app.command(epilog="Example: [bold]trana cancel iris[/bold]")(cancel)
+
+
+def get(context: typer.Context, job: JobArgument, server: ServerOption = None, output: OutputOption = None) -> None:
+    """Show a job: its state and why, its spec in short, its best epoch, its times."""
+    settings = settings_of(context, server, output)
+    with settings.client() as client:
+        found = client.get(job)
+    from trana.client.command.printing import console, write_json
+
+    if settings.is_json:
+        write_json(found)
+        return
+    from trana.client.command.summary import job_table
+
+    console().print(job_table(found))
+
+
+def list_jobs(
+    context: typer.Context,
+    state: StateOption = None,
+    label: LabelOption = None,
+    filter_: FilterOption = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many jobs.")] = 50,
+    server: ServerOption = None,
+    output: OutputOption = None,
+) -> None:
+    """List jobs, newest first."""
+    settings = settings_of(context, server, output)
+    with settings.client() as client:
+        terms = _filter(state, label or [], filter_)
+        found = list(itertools.islice(client.list(filter=terms, page_size=min(limit, 1000)), limit))
+    from trana.client.command.printing import console, write_json
+
+    if settings.is_json:
+        from trana.v1 import job_service_pb2
+
+        write_json(job_service_pb2.ListJobsResponse(jobs=found))
+    elif found:
+        console().print(_table(found))
+    else:
+        typer.echo("No jobs.")
+
+
+def cancel(context: typer.Context, job: JobArgument, server: ServerOption = None, output: OutputOption = None) -> None:
+    """Ask a job to end; its checkpoints stay."""
+    settings = settings_of(context, server, output)
+    with settings.client() as client:
+        found = client.cancel(job)
+    from trana.client.command.printing import write_json
+    from trana.client.command.words import job_id, state_name
+
+    if settings.is_json:
+        write_json(found)
+    else:
+        typer.echo(f"{job_id(found.name)} {state_name(found.state)}")
+
+
+def _filter(state: str | None, labels: list[str], terms: str) -> str:
+    """Joins what the options ask for in the API's words."""
+    parts = [terms] if terms else []
+    if state is not None:
+        parts.append(f"state = {state.upper().removeprefix('JOB_STATE_')}")
+    for label in labels:
+        key, equals, value = label.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"write it as KEY=VALUE, not {label!r}", param_hint="--label")
+        parts.append(f"labels.{key} = {json.dumps(value, ensure_ascii=False)}")
+    return " AND ".join(parts)
+
+
+def _table(found: "list[job_pb2.Job]") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    from trana.client.command.words import STATE_STYLES, job_id, local_time, reason, state_name
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("JOB", "STATE", "EPOCH", "BEST LOSS", "WORKERS", "CREATED", "MESSAGE"):
+        # An id that is cut short cannot be typed: what gives way is the message.
+        cut = name == "MESSAGE"
+        table.add_column(name, no_wrap=cut, overflow="ellipsis" if cut else "fold", ratio=1 if cut else None)
+    for job in found:
+        state = state_name(job.state)
+        table.add_row(
+            Text(job_id(job.name)),
+            Text(state, STATE_STYLES.get(state, "")),
+            f"{job.epoch}/{job.spec.training.epochs}",
+            f"{job.best_val_loss:.6g}" if job.HasField("best_val_loss") else "",
+            str(job.spec.resources.num_workers),
+            f"{local_time(job.create_time):%m-%d %H:%M}",
+            Text(reason(job)),
+        )
+    return table

@@ -1,0 +1,38 @@
+"""A watched job as lines of text, for logs and pipes: one for each event."""
+
+from trana.client.command.live import describe_epoch
+from trana.client.command.words import cause_name, job_id, local_time, state_name
+from trana.v1 import checkpoint_pb2, event_pb2, job_service_pb2
+
+
+def line_of(response: job_service_pb2.WatchJobResponse) -> str:
+    """Writes what a response tells; nothing for one without an event, which tells no news."""
+    if not response.HasField("event"):
+        return ""
+    event = response.event
+    when = local_time(event.create_time).strftime("%H:%M:%S")
+    return f"{when}  {job_id(response.job.name)}  {_tell(event, response.job.spec.training.epochs)}"
+
+
+def _tell(event: event_pb2.Event, epochs: int) -> str:
+    match event.WhichOneof("payload"):
+        case "state_change":
+            return _state_change(event.state_change)
+        case "epoch":
+            return describe_epoch(event.epoch).plain.replace(
+                f"epoch {event.epoch.epoch}", f"epoch {event.epoch.epoch}/{epochs}", 1
+            )
+        case "checkpoint":
+            kind = checkpoint_pb2.CheckpointKind.Name(event.checkpoint.kind).removeprefix("CHECKPOINT_KIND_").lower()
+            return f"checkpoint {kind} of epoch {event.checkpoint.epoch}"
+    return f"event {event.sequence}, of a kind that this client does not know"
+
+
+def _state_change(change: event_pb2.StateChange) -> str:
+    parts = [state_name(change.to_state)]
+    if change.attempt > 1:
+        parts.append(f"attempt {change.attempt}")
+    cause = cause_name(change.cause)
+    if cause or change.message:
+        parts.append(": ".join(filter(None, (cause, change.message))))
+    return "  ".join(parts)

@@ -1,0 +1,89 @@
+"""The live view of a job in a terminal."""
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from trana.client.command.charts import draw_curves
+from trana.client.command.progress import Progress, best_of, remaining_seconds
+from trana.client.command.words import STATE_STYLES, duration, job_id, number, reason, resources, state_name
+from trana.client.watching import FINAL_STATES
+from trana.v1 import epoch_pb2
+
+_CHART_ROWS, _ROWS_BESIDE_CHART = 18, 9
+
+
+class LiveView:
+    """Draws a watched job anew each time it is rendered, as wide as the terminal is then."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._spinner = Spinner("dots", style="cyan")
+        self._chart: tuple[tuple[int, int, int], RenderableType] | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        epochs = self._progress.epochs
+        yield self._header()
+        yield self._message()
+        yield self._bar(epochs)
+        rows = min(_CHART_ROWS, console.height - _ROWS_BESIDE_CHART)
+        if epochs and rows > 0 and console.encoding.lower().startswith("utf"):
+            yield self._curves(epochs, options.max_width, rows)
+        if epochs:
+            yield describe_epoch(epochs[-1])
+
+    def _header(self) -> RenderableType:
+        job = self._progress.job
+        state = state_name(job.state)
+        header = Text(no_wrap=True, overflow="ellipsis")
+        header.append(job_id(job.name), "bold").append("  ").append(state, STATE_STYLES.get(state, ""))
+        header.append(f"  {resources(job.spec)}", "dim")
+        if job.attempt > 1:
+            header.append(f"  attempt {job.attempt}", "yellow")
+        if job.num_parameters:
+            header.append(f"  {number(job.num_parameters, 'parameter')}", "dim")
+        if job.state in FINAL_STATES:
+            return header
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(self._spinner, header)
+        return grid
+
+    def _message(self) -> Text:
+        job = self._progress.job
+        if self._progress.notice:
+            return Text(self._progress.notice, "yellow")
+        return Text(reason(job), "red" if job.cause else "dim")
+
+    def _bar(self, epochs: list[epoch_pb2.Epoch]) -> RenderableType:
+        job = self._progress.job
+        total = job.spec.training.epochs
+        left = remaining_seconds(epochs, total)
+        eta = "" if left is None or job.state in FINAL_STATES else f"at most {duration(left)} left"
+        grid = Table.grid(expand=True, padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True, justify="right")
+        grid.add_row(f"epoch {job.epoch}/{total}", ProgressBar(total=max(total, 1), completed=job.epoch), eta)
+        return grid
+
+    def _curves(self, epochs: list[epoch_pb2.Epoch], width: int, rows: int) -> RenderableType:
+        # Drawing takes milliseconds, and the view is drawn several times a second.
+        key = (len(epochs), width, rows)
+        if self._chart is None or self._chart[0] != key:
+            self._chart = (key, draw_curves(epochs, best_of(epochs), width=width, height=rows))
+        return self._chart[1]
+
+
+def describe_epoch(epoch: epoch_pb2.Epoch) -> Text:
+    """Writes one epoch on a line."""
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(f"epoch {epoch.epoch}", "bold")
+    line.append(f"  training {epoch.train_loss:.6g}  validation {epoch.val_loss:.6g}")
+    if epoch.best:
+        line.append("  best", "bold green")
+    for name, value in sorted(epoch.metrics.items()):
+        line.append(f"  {name} {value:.4g}")
+    line.append(f"  {number(round(epoch.samples_per_second), 'sample')}/s", "dim")
+    return line

@@ -1,0 +1,36 @@
+"""What commands write to standard output: protobuf as JSON, and tables as wide as the terminal."""
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from rich.console import Console
+
+
+def console() -> "Console":
+    """Returns a console for standard output; a pipe is given room, so that nothing is folded for programs."""
+    from rich.console import Console
+
+    found = Console(highlight=False, soft_wrap=False)
+    return found if found.is_terminal else Console(highlight=False, width=max(found.width, 160))
+
+
+def to_dict(message: "Message") -> dict[str, Any]:
+    """Returns a message in protobuf's JSON mapping, names as in the contract, unset numbers and texts included."""
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def write_json(document: "Message | Mapping[str, Any]", *, line: bool = False) -> None:
+    """Writes one JSON document, on a line of its own where more follow."""
+    import json
+
+    value = dict(document) if isinstance(document, Mapping) else to_dict(document)
+    sys.stdout.write(json.dumps(value, indent=None if line else 2) + "\n")
+    # A watcher in a pipe shall see each event when it happens.
+    sys.stdout.flush()

@@ -1,0 +1,50 @@
+"""`trana pull`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
+
+
+class Kind(StrEnum):
+    """Which of a job's checkpoints."""
+
+    BEST = "best"
+    LAST = "last"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(
+        epilog="Examples: [bold]trana pull iris[/bold]   [bold]trana pull iris --kind last /tmp/iris-last[/bold]"
+    )(pull)
+
+
+def pull(
+    context: typer.Context,
+    job: JobArgument,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="Where its files shall lie: absent or empty; JOB-KIND where not given."),
+    ] = None,
+    kind: Annotated[Kind, typer.Option("--kind", help="The best checkpoint, or the last.")] = Kind.BEST,
+    server: ServerOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Fetch a job's checkpoint, verified against its SHA-256 sums."""
+    settings = settings_of(context, server, output)
+    with settings.client() as client:
+        saved = client.download(job, kind.value, folder)
+    files = sorted(path for path in saved.rglob("*") if path.is_file())
+    if settings.is_json:
+        from trana.client.command.printing import write_json
+
+        sizes = {path.relative_to(saved).as_posix(): path.stat().st_size for path in files}
+        write_json({"folder": str(saved), "kind": kind.value, "files": sizes})
+        return
+    typer.echo(f"{saved}")
+    for path in files:
+        typer.echo(f"  {path.relative_to(saved)}  {path.stat().st_size:,} bytes")

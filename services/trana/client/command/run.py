@@ -1,0 +1,109 @@
+"""`trana run`: service, job and live view in one command, on one machine."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+from trana.client.command.endings import ExitCode, exit_code_of
+from trana.client.command.following import conclude, follow
+from trana.client.command.options import OutputOption, Settings, SpecArgument, settings_of
+from trana.client.command.serve import HomeOption, NumCpusOption, NumGpusOption
+from trana.client.command.submit import WorkersOption, read_with_changes
+
+if TYPE_CHECKING:
+    from trana.client.client import Client
+    from trana.v1 import job_pb2
+
+# A home of its own: a service that runs on ~/.trana has its database open.
+DEFAULT_HOME = Path("~/.trana/run")
+_CANCEL_SECONDS = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(
+        epilog="Examples: [bold]trana run deploy/examples/iris.yaml[/bold]   "
+        "[bold]trana run iris.yaml --workers 2 --home /tmp/trana[/bold]"
+    )(run)
+
+
+def run(
+    context: typer.Context,
+    spec: SpecArgument,
+    workers: WorkersOption = None,
+    home: HomeOption = None,
+    num_cpus: NumCpusOption = None,
+    num_gpus: NumGpusOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Train on this machine: start a service, submit the job, show it, stop everything.
+
+    Checkpoints stay in the home folder (~/.trana/run where not given). Ctrl-C cancels the job.
+    """
+    settings = settings_of(context, None, output)
+    folder = (home or DEFAULT_HOME).expanduser().absolute()
+    message = read_with_changes(spec, workers=workers, priority=None, labels=())
+    from trana.client.client import check
+    from trana.client.command.embedded import embedded_service
+
+    # Before anything is started: what is wrong with the spec needs no service to tell.
+    check(message)
+    with _signals_as_interrupt(), embedded_service(folder, num_cpus=num_cpus, num_gpus=num_gpus) as address:
+        settings.server = address
+        with settings.client() as client:
+            job = _run(client, message, settings)
+    raise typer.Exit(exit_code_of(job))
+
+
+def _run(client: "Client", spec: "job_pb2.JobSpec", settings: Settings) -> "job_pb2.Job":
+    job = client.submit(spec)
+    try:
+        job = follow(client, job, settings)
+    except KeyboardInterrupt:
+        # Else it would go on when the next service starts in this home.
+        _cancel(client, job.name)
+        typer.echo(f"\n{job.name} is cancelled.", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    _conclude(client, job, settings)
+    return job
+
+
+def _cancel(client: "Client", job: str) -> None:
+    from trana.client.errors import JobFailed, TimedOut, TranaError
+
+    try:
+        client.cancel(job)
+        client.wait(job, timeout_seconds=_CANCEL_SECONDS)
+    except (JobFailed, TimedOut):
+        return
+    except TranaError as error:
+        typer.echo(f"trana: {error}", err=True)
+
+
+def _conclude(client: "Client", job: "job_pb2.Job", settings: Settings) -> None:
+    from trana.client.command.printing import to_dict, write_json
+
+    checkpoints = client.checkpoints(job.name)
+    if settings.is_json:
+        write_json({"job": to_dict(job), "checkpoints": [to_dict(found) for found in checkpoints]}, line=True)
+    conclude(job, settings, checkpoints=checkpoints)
+
+
+@contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """Ends by SIGTERM and SIGHUP as by Ctrl-C: things are stopped in order."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,125 @@
+"""What a job came to, in a few lines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from rich.table import Table
+from rich.text import Text
+
+from trana.client.command.words import (
+    STATE_STYLES,
+    cause_name,
+    duration,
+    job_id,
+    local_time,
+    number,
+    resources,
+    state_name,
+)
+from trana.v1 import checkpoint_pb2, job_pb2, report_pb2
+
+
+def job_table(job: job_pb2.Job) -> Table:
+    """Lays out everything about a job that people ask for."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    state = state_name(job.state)
+    rows: list[tuple[str, str | Text]] = [
+        ("job", Text(job_id(job.name), "bold")),
+        ("name", job.spec.display_name),
+        ("state", Text(state, STATE_STYLES.get(state, ""))),
+        ("cause", Text(cause_name(job.cause), "red")),
+        ("message", Text(job.message)),
+        ("network", _network(job)),
+        ("dataset", _dataset(job)),
+        ("training", _training(job)),
+        ("runs on", resources(job.spec)),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(job.spec.labels.items()))),
+        ("priority", str(job.spec.priority) if job.spec.HasField("priority") else "50"),
+        ("attempt", str(job.attempt or "")),
+        ("epochs", f"{job.epoch} of {job.spec.training.epochs}"),
+        *_result_rows(job),
+        *_times(job),
+    ]
+    for name, value in rows:
+        if value:
+            table.add_row(name, value if isinstance(value, Text) else Text(value))
+    return table
+
+
+def _result_rows(job: job_pb2.Job) -> list[tuple[str, str | Text]]:
+    """Returns what the training gave, losses with every digit."""
+    rows: list[tuple[str, str | Text]] = []
+    if job.HasField("best_val_loss"):
+        best = f"{job.best_val_loss!r} (epoch {job.best_epoch})"
+        rows.append(("best validation loss", Text(best, "green")))
+    for name, value in sorted(job.result.test_metrics.items()):
+        rows.append((name.replace("_", " "), Text(repr(value), "green")))
+    if job.result.stop_reason:
+        reason = report_pb2.StopReason.Name(job.result.stop_reason).removeprefix("STOP_REASON_")
+        rows.append(("ended by", reason.lower().replace("_", " ")))
+    return rows
+
+
+def result_table(job: job_pb2.Job, checkpoints: Sequence[checkpoint_pb2.Checkpoint]) -> Table:
+    """Lays out what one wants to know when a job has ended, and where its best checkpoint is."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _result_rows(job):
+        table.add_row(name, value)
+    for checkpoint in checkpoints:
+        if checkpoint.kind == checkpoint_pb2.CHECKPOINT_KIND_BEST:
+            table.add_row("checkpoint", Text(unquote(urlsplit(checkpoint.uri).path) or checkpoint.uri))
+    return table
+
+
+def load_lines(checkpoints: Sequence[checkpoint_pb2.Checkpoint]) -> list[str]:
+    """Returns lines of Python that load the weights of the best checkpoint, where it lies on this machine."""
+    for checkpoint in checkpoints:
+        if checkpoint.kind == checkpoint_pb2.CHECKPOINT_KIND_BEST:
+            path = Path(unquote(urlsplit(checkpoint.uri).path)) / "network.safetensors"
+            return [
+                "Load it into a torch.nn.Sequential of the spec's layers:",
+                "  from safetensors.torch import load_file",
+                f'  network.load_state_dict(load_file("{path}"))',
+            ]
+    return []
+
+
+def _network(job: job_pb2.Job) -> str:
+    layers = job.spec.training.network.layers
+    kinds = [str(layer.WhichOneof("kind")) for layer in layers]
+    shown = ", ".join(kinds[:12]) + (", ..." if len(kinds) > 12 else "")
+    parameters = f"; {number(job.num_parameters, 'parameter')}" if job.num_parameters else ""
+    return f"{number(len(kinds), 'layer')}: {shown}{parameters}"
+
+
+def _dataset(job: job_pb2.Job) -> str:
+    dataset = job.spec.training.dataset
+    kind = dataset.WhichOneof("format")
+    uri = getattr(dataset, kind).uri if kind else ""
+    samples = f"; {number(job.num_train, 'training sample')}" if job.num_train else ""
+    return f"{uri}, target {dataset.target}{samples}" if uri else ""
+
+
+def _training(job: job_pb2.Job) -> str:
+    training = job.spec.training
+    kind = training.optimizer.WhichOneof("kind")
+    rate = f" at {getattr(training.optimizer, kind).learning_rate:g}" if kind else ""
+    loss = training.loss.WhichOneof("kind")
+    return f"{loss}, {kind}{rate}, batches of {training.global_batch_size}" if kind else ""
+
+
+def _times(job: job_pb2.Job) -> list[tuple[str, str | Text]]:
+    rows: list[tuple[str, str | Text]] = []
+    moments = {"created": job.create_time, "started": job.start_time, "ended": job.end_time}
+    for name, moment in moments.items():
+        # A moment that has not come is the beginning of 1970.
+        if moment.seconds:
+            rows.append((name, f"{local_time(moment):%Y-%m-%d %H:%M:%S}"))
+    if job.HasField("start_time") and job.HasField("end_time"):
+        rows.append(("took", duration((local_time(job.end_time) - local_time(job.start_time)).total_seconds())))
+    return rows

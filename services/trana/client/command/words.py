@@ -1,0 +1,82 @@
+"""Values of the contract in words for people."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from trana.v1 import cause_pb2, job_pb2
+
+STATE_STYLES = {
+    "QUEUED": "yellow",
+    "STARTING": "cyan",
+    "RUNNING": "bold cyan",
+    "PAUSING": "yellow",
+    "PAUSED": "yellow",
+    "CANCELLING": "magenta",
+    "SUCCEEDED": "bold green",
+    "FAILED": "bold red",
+    "CANCELLED": "magenta",
+}
+
+
+def state_name(state: "job_pb2.JobState.ValueType") -> str:
+    """Writes a state without its prefix; the number of one that this client does not know."""
+    from trana.v1 import job_pb2
+
+    try:
+        return job_pb2.JobState.Name(state).removeprefix("JOB_STATE_")
+    except ValueError:
+        return str(state)
+
+
+def cause_name(cause: "cause_pb2.Cause.ValueType") -> str:
+    """Writes a cause without its prefix; nothing for none."""
+    from trana.v1 import cause_pb2
+
+    try:
+        return "" if cause == cause_pb2.CAUSE_UNSPECIFIED else cause_pb2.Cause.Name(cause).removeprefix("CAUSE_")
+    except ValueError:
+        return str(cause)
+
+
+def reason(job: "job_pb2.Job") -> str:
+    """Writes why a job is in its state: the cause, where there is one, and the message."""
+    return ": ".join(filter(None, (cause_name(job.cause), job.message)))
+
+
+def job_id(name: str) -> str:
+    """Writes a job's name as one types it."""
+    return name.removeprefix("jobs/")
+
+
+def local_time(timestamp: "Timestamp") -> datetime:
+    """Returns a moment in the local time zone."""
+    return datetime.fromtimestamp(timestamp.seconds + timestamp.nanos / 1e9).astimezone()
+
+
+def duration(seconds: float) -> str:
+    """Writes a duration: 7 s, 3 min 12 s, 2 h 5 min, 3 d 4 h."""
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def number(value: int, noun: str) -> str:
+    """Writes a number of things: 1 worker, 2 workers."""
+    return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
+
+
+def resources(spec: "job_pb2.JobSpec") -> str:
+    """Writes what a job runs on."""
+    asked = spec.resources
+    cpus = asked.cpus_per_worker if asked.HasField("cpus_per_worker") else 1
+    each = number(cpus, "CPU") + (f" and {number(asked.gpus_per_worker, 'GPU')}" if asked.gpus_per_worker else "")
+    return f"{number(asked.num_workers, 'worker')} of {each}"
