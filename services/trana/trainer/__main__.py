@@ -1,0 +1,180 @@
+"""Trains a job without the service: `torchrun --nproc-per-node 2 -m trana.trainer job.yaml`."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from trana.spec.read import SpecError, read_job
+from trana.spec.validate import validate
+from trana.trainer.errors import TrainingError
+from trana.v1 import job_pb2, report_pb2
+
+_EXAMPLE = """\
+examples:
+  torchrun --nproc-per-node 2 -m trana.trainer deploy/examples/iris.yaml
+  python -m trana.trainer deploy/examples/iris.yaml --folder /tmp/iris --fresh
+
+One process is one worker; their number is torchrun's, whatever the job's resources say. Ctrl-C stops after the
+current step; the same command goes on from the last checkpoint.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns 0 when the training ended or was stopped, 1 when it failed, 2 for a wrong job."""
+    options = _parse(arguments)
+    job = _read(options.job)
+    if job is None:
+        return 2
+    rank, world_size = _environ("RANK", 0), _environ("WORLD_SIZE", 1)
+    folder: Path = options.folder or Path(".trana", "trainer", options.job.stem)
+    if rank == 0 and options.fresh:
+        _clear(folder)
+    stopping = _Stopping()
+    # Imported late: torch takes a second that --help and a wrong job need not wait for.
+    from trana.trainer.worker import run
+
+    try:
+        run(
+            spec=job.training.SerializeToString(),
+            rank=rank,
+            world_size=world_size,
+            local_rank=_environ("LOCAL_RANK", 0),
+            master_address=os.environ.get("MASTER_ADDR", "127.0.0.1"),
+            master_port=_environ("MASTER_PORT", 29500),
+            num_threads=max(job.resources.cpus_per_worker, 1),
+            use_gpu=job.resources.gpus_per_worker > 0,
+            folder=str(folder),
+            attempt=_next_attempt(folder),
+            report=_Printer(job.training.epochs, folder),
+            should_stop=stopping,
+        )
+    except TrainingError as error:
+        _say(f"worker {rank}: {error}", sys.stderr)
+        return 1
+    return 0
+
+
+class _Stopping:
+    """Says whether Ctrl-C or SIGTERM came; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+class _Printer:
+    """Writes rank 0's reports as lines for people."""
+
+    def __init__(self, epochs: int, folder: Path) -> None:
+        self._epochs = epochs
+        self._folder = folder
+
+    def __call__(self, message: bytes) -> None:
+        report = report_pb2.Report.FromString(message)
+        match report.WhichOneof("payload"):
+            case "first_step":
+                self._first_step(report.first_step)
+            case "epoch":
+                self._epoch(report)
+            case "result":
+                self._result(report.result)
+
+    def _first_step(self, first: report_pb2.FirstStep) -> None:
+        if first.resumed_from_epoch:
+            _say(f"goes on after epoch {first.resumed_from_epoch} (--fresh starts anew)")
+        _say(
+            f"{first.num_parameters:,} parameters; {first.num_train:,} samples train, "
+            f"{first.num_validation:,} validate, {first.num_test:,} test"
+        )
+
+    def _epoch(self, report: report_pb2.Report) -> None:
+        epoch = report.epoch
+        metrics = "".join(f"  {name} {value:.4f}" for name, value in sorted(epoch.metrics.items()))
+        _say(
+            f"epoch {epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}  train_loss {epoch.train_loss:.6f}  "
+            f"val_loss {epoch.val_loss:.6f}{metrics}{'  best' if epoch.best else ''}"
+        )
+
+    def _result(self, result: report_pb2.TrainingResult) -> None:
+        _say(_REASONS[result.stop_reason])
+        if not result.best_epoch:
+            _say("no epoch was finished, so there is no checkpoint")
+            return
+        _say(f"best validation loss: {result.best_val_loss!r} (epoch {result.best_epoch})")
+        for name, value in sorted(result.test_metrics.items()):
+            _say(f"{name}: {value!r}")
+        _say(f"checkpoint: {(self._folder / 'checkpoints' / 'best').resolve()}")
+
+
+_REASONS = {
+    report_pb2.STOP_REASON_EPOCHS_DONE: "all epochs are done",
+    report_pb2.STOP_REASON_EARLY_STOPPING: "stopped early: the validation loss no longer improves",
+    report_pb2.STOP_REASON_REQUESTED: "stopped on request; the same command goes on from the last checkpoint",
+}
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m trana.trainer",
+        description="Train a job on this machine, without the service; under torchrun, with several workers.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("job", type=Path, metavar="JOB.yaml", help="the job, as `trana submit` takes it")
+    parser.add_argument(
+        "--folder", type=Path, help="where checkpoints are kept; .trana/trainer/<name of the job's file> where unset"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="remove the checkpoints there first, rather than go on from them"
+    )
+    return parser.parse_args(arguments)
+
+
+def _read(path: Path) -> job_pb2.JobSpec | None:
+    """Reads a job; says what is wrong with it, and returns None, where it is not valid."""
+    try:
+        job = read_job(path)
+    except (SpecError, OSError) as error:
+        _say(str(error), sys.stderr)
+        return None
+    violations = validate(job)
+    for violation in violations:
+        _say(f"{path}: {violation.field}: {violation.description}", sys.stderr)
+    return None if violations else job
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a training leaves in its folder, and nothing else: the folder may be anyone's."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / "attempt").unlink(missing_ok=True)
+
+
+def _next_attempt(folder: Path) -> int:
+    newest = folder / "attempt"
+    return int(newest.read_text()) + 1 if newest.exists() else 1
+
+
+def _environ(name: str, default: int) -> int:
+    """Reads what torchrun tells its processes."""
+    return int(os.environ.get(name, default))
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    print(text, file=stream, flush=True)  # noqa: T201 - this is a command, and its output is for people
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Tables: CSV and Parquet files, read by Arrow."""
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
+
+from trana.trainer.data.source import Choose, at, listed, open_file, quoted
+from trana.trainer.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class TableSource:
+    """A `Source` over an Arrow table.
+
+    Attributes:
+        uri: Where it was read from.
+        table: The columns that were asked for.
+        number_of: Gives the number of a row, as people count, for its index from 0.
+    """
+
+    uri: str
+    table: pa.Table
+    number_of: Callable[[int], int]
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that were read."""
+        return list(self.table.column_names)
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return int(self.table.num_rows)
+
+    def error(self, message: str, *, row: int | None = None, column: str | None = None) -> DataError:
+        """Makes an error that names the file, row and column."""
+        return at(self.uri, message, row=None if row is None else self.number_of(row), column=column)
+
+    def numbers(self, name: str) -> np.ndarray[Any, Any]:
+        """Returns a column as numbers, none missing."""
+        column = self._present(name)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            return self._parse(name, column)
+        if pa.types.is_integer(column.type):
+            return np.asarray(column.to_numpy())
+        try:
+            return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise self.error(f"holds {column.type}, not numbers", column=name) from error
+
+    def texts(self, name: str) -> list[str]:
+        """Returns a column as texts, none missing."""
+        column = self._present(name)
+        if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+            raise self.error("the value is missing", row=pc.is_nan(column).index(True).as_py(), column=name)
+        try:
+            return [text.strip() for text in pc.cast(column, pa.string()).to_pylist()]
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise self.error(f"holds {column.type}, neither texts nor numbers", column=name) from error
+
+    def _present(self, name: str) -> pa.ChunkedArray:
+        """Returns a column that misses no value."""
+        column = self.table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if column.null_count:
+            missing = pc.is_null(column).index(True).as_py()
+            raise self.error("the value is missing; fill it in, or leave out the row", row=missing, column=name)
+        return column
+
+    def _parse(self, name: str, column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+        """Makes numbers of texts one by one: the slow way, to find the value that is none."""
+        values = np.empty(len(column))
+        for row, text in enumerate(column.to_pylist()):
+            try:
+                values[row] = float(text) if "_" not in text else math.nan
+            except ValueError:
+                values[row] = math.nan
+            if math.isnan(values[row]):
+                raise self.error(f"{quoted(text)} is not a number", row=row, column=name)
+        return values
+
+
+def read_csv(uri: str, *, columns: Choose, delimiter: str, texts: Collection[str]) -> TableSource:
+    """Reads a CSV file with a header; quotes, a byte order mark and empty lines are understood.
+
+    Args:
+        uri: Where it lies.
+        columns: Gives the columns to read for the names of those there are.
+        delimiter: One character; a comma where empty.
+        texts: Columns to be read as texts; the others are read as numbers.
+
+    Raises:
+        DataError: If it is absent, empty, ragged or not UTF-8.
+    """
+    with open_file(uri) as file:
+        data = file.read()
+    layout = _Layout(uri, data, delimiter or ",")
+    wanted = columns(layout.names)
+    types = {name: pa.string() if name in texts else pa.float64() for name in wanted}
+    try:
+        table = _parse_csv(layout, types)
+    except pa.ArrowInvalid:
+        layout.check()
+        # Some value is not a number: whoever asks for its column learns which one. Others do not mind.
+        table = _parse_csv(layout, dict.fromkeys(wanted, pa.string()))
+    if not table.num_rows:
+        raise at(uri, "has a header, but no rows")
+    return TableSource(uri, table, layout.number_of)
+
+
+def read_parquet(uri: str, *, columns: Choose) -> TableSource:
+    """Reads a Parquet file.
+
+    Args:
+        uri: Where it lies.
+        columns: Gives the columns to read for the names of those there are.
+
+    Raises:
+        DataError: If it is absent, empty or not Parquet.
+    """
+    from pyarrow import parquet
+
+    with open_file(uri) as file:
+        try:
+            archive = parquet.ParquetFile(file)
+            table = archive.read(columns=columns(list(archive.schema_arrow.names)))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise at(uri, f"is not a whole Parquet file: {error}") from error
+    if not table.num_rows:
+        raise at(uri, "has no rows")
+    return TableSource(uri, table, lambda row: row + 1)
+
+
+def _parse_csv(layout: "_Layout", types: dict[str, pa.DataType]) -> pa.Table:
+    names = layout.names
+    return arrow_csv.read_csv(
+        pa.BufferReader(layout.data),
+        read_options=arrow_csv.ReadOptions(column_names=names, skip_rows_after_names=layout.header_row),
+        parse_options=arrow_csv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True),
+        # Only an empty value is missing: "NA" is a fine name for a class, and no number.
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=True
+        ),
+    )
+
+
+class _Layout:
+    """Where the rows of a CSV file are; read by Python's own reader, which tells lines from rows."""
+
+    def __init__(self, uri: str, data: bytes, delimiter: str) -> None:
+        self.uri = uri
+        self.data = data
+        self.delimiter = delimiter
+        first = next(((number, row) for number, row in self._rows() if row), None)
+        if first is None:
+            raise at(uri, "is empty")
+        self.header_row = first[0]
+        self.names = [name.strip() for name in first[1]]
+        twice = [name for name in dict.fromkeys(self.names) if self.names.count(name) > 1]
+        if twice:
+            raise at(uri, f"the header has more than one column called {listed(twice)}", row=self.header_row)
+
+    def number_of(self, index: int) -> int:
+        """Counts rows as a spreadsheet does: from 1, header and empty rows too."""
+        samples = (number for number, row in self._rows() if row and number > self.header_row)
+        return next(itertools.islice(samples, index, None))
+
+    def check(self) -> None:
+        """Raises a DataError for the first row that has more or fewer values than the header."""
+        for number, row in self._rows():
+            if row and len(row) != len(self.names):
+                message = f"has {len(row)} values, but the header names {len(self.names)} columns"
+                raise at(self.uri, message, row=number)
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        text = io.TextIOWrapper(io.BytesIO(self.data), encoding="utf-8-sig", newline="")
+        number = 0
+        try:
+            for number, row in enumerate(csv.reader(text, delimiter=self.delimiter), start=1):
+                yield number, row
+        except UnicodeDecodeError as error:
+            raise at(self.uri, "is not text in UTF-8", row=number + 1) from error
+        except csv.Error as error:
+            raise at(self.uri, f"cannot be read as CSV: {error}", row=number + 1) from error

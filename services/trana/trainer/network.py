@@ -1,0 +1,140 @@
+"""Builds the declared network. Its state_dict has the keys of a plain torch.nn.Sequential, such as 0.weight."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from google.protobuf.message import Message
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trana.spec.shapes import layer_shapes
+from trana.trainer.errors import UserError
+from trana.trainer.place import Place
+from trana.v1 import network_pb2
+
+Shape = tuple[int, ...]
+
+
+class Residual(nn.Sequential):
+    """x + f(x), where f is a sequence of layers that keeps the shape."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+        """Returns the input added to what the layers make of it."""
+        output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return input + output
+
+
+def build_network(network: network_pb2.Network, input_shape: Shape, *, seed: int) -> nn.Sequential:
+    """Builds a network on the CPU; the same weights on every rank, for any number of workers.
+
+    Args:
+        network: The declared layers; they fit one another and the input.
+        input_shape: Shape of one sample, without the batch dimension.
+        seed: Seed of the weights, which are drawn as torch.nn draws them.
+
+    Raises:
+        UserError: If it has nothing to learn.
+    """
+    torch.manual_seed(seed)
+    built = nn.Sequential(*_build_all(network.layers, input_shape))
+    if not any(True for _ in built.parameters()):
+        raise UserError("the network has no learned parameters; add a layer that has some, such as linear")
+    return built
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Returns how many numbers the network learns."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def replicate(network: nn.Module, place: Place, features: Tensor) -> nn.Module:
+    """Makes the network one of a group whose gradients are averaged after each backward pass.
+
+    Args:
+        network: On the place's device, the same on every rank.
+        place: Where this rank runs; alone, the network is returned as it is.
+        features: A few samples, to try it on.
+    """
+    if place.world_size == 1:
+        return network
+    devices = [place.device] if place.device.type == "cuda" else None
+    # Buffers are shared before each evaluation; in training mode nobody reads them.
+    replica = DistributedDataParallel(
+        network, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True, static_graph=True
+    )
+    # DDP arranges its buckets anew after the first pass, and that changes the order in which three or more ranks'
+    # gradients are summed. With a trial pass, one without dropout or effect, every real step has the same order,
+    # so that a resumed training repeats an uninterrupted one bit by bit.
+    replica.eval()
+    replica(features).sum().backward()
+    replica.zero_grad(set_to_none=True)
+    return replica
+
+
+def needs_batches(network: nn.Module) -> bool:
+    """Whether a training step needs at least two samples: one has no variance to be normalised by."""
+    return any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules())
+
+
+def _build_all(layers: Sequence[network_pb2.Layer], shape: Shape) -> Iterable[nn.Module]:
+    for layer in layers:
+        yield _build(getattr(layer, str(layer.WhichOneof("kind"))), shape)
+        shape = _after(layer, shape)
+
+
+def _after(layer: network_pb2.Layer, shape: Shape) -> Shape:
+    (after,) = layer_shapes(network_pb2.Network(layers=[layer]), shape)
+    return tuple(int(size or 0) for size in after or ())
+
+
+def _build(layer: Message, shape: Shape) -> nn.Module:
+    match layer:
+        case network_pb2.Linear():
+            return nn.Linear(shape[-1], layer.out_features, bias=_or(layer, "bias", True))
+        case network_pb2.Dropout():
+            return nn.Dropout(layer.p)
+        case network_pb2.BatchNorm1d() | network_pb2.BatchNorm2d():
+            return _SIZED[type(layer)](shape[0])
+        case network_pb2.LayerNorm():
+            return nn.LayerNorm(shape[-1])
+        case network_pb2.Conv2d():
+            return _build_conv2d(layer, shape[0])
+        case network_pb2.MaxPool2d() | network_pb2.AvgPool2d():
+            return _SIZED[type(layer)](layer.kernel_size, _or(layer, "stride", layer.kernel_size))
+        case network_pb2.Embedding():
+            return nn.Embedding(layer.num_embeddings, layer.embedding_dim)
+        case network_pb2.Residual():
+            return Residual(*_build_all(layer.layers, shape))
+    return _PLAIN[type(layer)]()
+
+
+_SIZED: dict[type[Message], Callable[..., nn.Module]] = {
+    network_pb2.BatchNorm1d: nn.BatchNorm1d,
+    network_pb2.BatchNorm2d: nn.BatchNorm2d,
+    network_pb2.MaxPool2d: nn.MaxPool2d,
+    network_pb2.AvgPool2d: nn.AvgPool2d,
+}
+
+_PLAIN: dict[type[Message], type[nn.Module]] = {
+    network_pb2.ReLU: nn.ReLU,
+    network_pb2.GELU: nn.GELU,
+    network_pb2.Tanh: nn.Tanh,
+    network_pb2.Sigmoid: nn.Sigmoid,
+    network_pb2.Flatten: nn.Flatten,
+}
+
+
+def _build_conv2d(layer: network_pb2.Conv2d, in_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        stride=_or(layer, "stride", 1),
+        padding=layer.padding,
+        bias=_or(layer, "bias", True),
+    )
+
+
+def _or(layer: Message, field: str, default: Any) -> Any:
+    return getattr(layer, field) if layer.HasField(field) else default

@@ -1,0 +1,53 @@
+"""What rank 0 tells while it trains; the other ranks keep silent."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from trana.trainer.checkpoint import Checkpoints
+from trana.trainer.place import Place
+from trana.trainer.progress import Progress
+from trana.v1 import checkpoint_pb2, epoch_pb2, report_pb2
+
+
+class Reporter:
+    """Wraps what happened in reports."""
+
+    def __init__(self, report: Callable[[report_pb2.Report], None], place: Place) -> None:
+        self._report = report
+        self._talks = place.rank == 0
+
+    def repeat(self, progress: Progress, checkpoints: Checkpoints) -> None:
+        """Reports again what the attempts before have done: it was saved, but may never have been heard."""
+        if self._talks:
+            self.tell_checkpoints(checkpoints.published(progress))
+            for epoch in progress.history:
+                self._send(report_pb2.Report(epoch=epoch))
+
+    def tell_first_step(self, first_step: report_pb2.FirstStep) -> None:
+        """Reports the first step of the attempt."""
+        self._send(report_pb2.Report(first_step=first_step))
+
+    def tell_epoch(self, epoch: epoch_pb2.Epoch, published: Sequence[checkpoint_pb2.Checkpoint]) -> None:
+        """Reports an epoch, after the checkpoints that were published in it."""
+        self.tell_checkpoints(published)
+        self._send(report_pb2.Report(epoch=epoch))
+
+    def tell_checkpoints(self, published: Sequence[checkpoint_pb2.Checkpoint]) -> None:
+        """Reports checkpoints."""
+        for checkpoint in published:
+            self._send(report_pb2.Report(checkpoint=checkpoint))
+
+    def tell_result(
+        self, progress: Progress, reason: report_pb2.StopReason.ValueType, metrics: Mapping[str, float]
+    ) -> report_pb2.TrainingResult:
+        """Reports and returns how the training ended."""
+        result = report_pb2.TrainingResult(stop_reason=reason, test_metrics=metrics)
+        if progress.best is not None:
+            result.best_epoch = progress.best.epoch
+            result.best_val_loss = progress.best.val_loss
+        self._send(report_pb2.Report(result=result))
+        return result
+
+    def _send(self, report: report_pb2.Report) -> None:
+        if self._talks:
+            report.create_time.GetCurrentTime()
+            self._report(report)

@@ -1,0 +1,40 @@
+"""The learning rate over time: a pure function, so that a resumed training needs no scheduler's state."""
+
+import math
+
+from trana.v1 import training_pb2
+
+
+def learning_rate(
+    spec: training_pb2.TrainingSpec, base: float, *, epoch: int, step: int, num_steps: int, drops: int = 0
+) -> float:
+    """Returns the learning rate of a step.
+
+    During warm-up it rises linearly over the steps, to reach `base` in the last of them. After that, a cosine
+    falls step by step over the epochs that are left; the other shapes change between epochs.
+
+    Args:
+        spec: Of it the schedule and the number of epochs count.
+        base: The optimiser's learning rate.
+        epoch: From 1.
+        step: Of this epoch, from 0.
+        num_steps: Steps of an epoch.
+        drops: How often the plateau has dropped it.
+    """
+    schedule = spec.schedule
+    warmup = schedule.warmup_epochs
+    if epoch <= warmup:
+        return base * ((epoch - 1) * num_steps + step + 1) / (warmup * num_steps)
+    done = epoch - 1 - warmup
+    match schedule.WhichOneof("shape"):
+        case "cosine":
+            share = (done + step / num_steps) / (spec.epochs - warmup)
+            floor = schedule.cosine.min_learning_rate
+            return floor + (base - floor) * (1 + math.cos(math.pi * share)) / 2
+        case "step":
+            return base * schedule.step.gamma ** (done // schedule.step.every_epochs)
+        case "plateau":
+            floor = min(schedule.plateau.min_learning_rate, base)
+            return max(floor, base * schedule.plateau.factor**drops)
+        case _:
+            return base

@@ -1,0 +1,112 @@
+"""One rank: sets up the process and the group, trains, and leaves in order."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from trana.trainer.errors import UserError
+from trana.trainer.foreign import translated
+from trana.trainer.place import Place
+from trana.trainer.train import train
+from trana.v1 import training_pb2
+
+# How long a rank waits for another in a collective. Long enough for the slowest disk that rank 0 saves to; finite,
+# so that a worker which hangs ends the attempt.
+TIMEOUT = timedelta(seconds=120)
+
+
+def run(
+    *,
+    spec: bytes,
+    rank: int,
+    world_size: int,
+    local_rank: int,
+    master_address: str,
+    master_port: int,
+    num_threads: int,
+    use_gpu: bool,
+    folder: str,
+    attempt: int,
+    report: Callable[[bytes], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Trains as one rank of a group; to be called in each rank's process, once.
+
+    Args:
+        spec: A valid `trana.v1.TrainingSpec`, serialised.
+        rank: 0 to world_size - 1.
+        world_size: Workers in the group.
+        local_rank: Counts the workers on this node; chooses the GPU where the process sees several.
+        master_address: Host on which rank 0 runs.
+        master_port: A port that is free there.
+        num_threads: CPU threads of torch's operators; the same for the whole job, or results differ in their last bits.
+        use_gpu: Whether to train on a GPU rather than on the CPU.
+        folder: The job's storage, seen by all workers; made where it is absent.
+        attempt: Number of this try at the job, from 1; fences older ones.
+        report: Takes a serialised `trana.v1.Report`; called on rank 0 alone, from this thread.
+        should_stop: Says whether to stop at the next step that all ranks agree on; called often.
+
+    Raises:
+        TrainingError: Always a leaf of it, with a `cause` and a message that can be shown to the user.
+    """
+    with translated():
+        torch.set_num_threads(num_threads)
+        place = Place(
+            rank=rank,
+            world_size=world_size,
+            device=_take_device(local_rank) if use_gpu else torch.device("cpu"),
+            folder=Path(folder).resolve(),
+            attempt=attempt,
+            should_stop=should_stop,
+        )
+        with _joined(place, master_address, master_port):
+            train(
+                training_pb2.TrainingSpec.FromString(spec),
+                lambda message: report(message.SerializeToString()),
+                place,
+            )
+
+
+def _take_device(local_rank: int) -> torch.device:
+    """Takes a GPU, and makes its arithmetic repeatable."""
+    # Read by cuBLAS when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if not torch.cuda.is_available():
+        raise UserError(
+            "the job asks for GPUs, but torch finds none in the worker: the node has no working driver, or its torch "
+            "is built for the CPU; set resources.gpus_per_worker to 0 to train on the CPU"
+        )
+    # Ray shows each worker its own GPU alone, torchrun shows all of them to each.
+    device = torch.device("cuda", local_rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    return device
+
+
+@contextmanager
+def _joined(place: Place, address: str, port: int) -> Iterator[None]:
+    """Joins the process group for as long as the training takes; a single worker needs none."""
+    if place.world_size == 1:
+        yield
+        return
+    host = f"[{address}]" if ":" in address else address
+    on_gpu = place.device.type == "cuda"
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=f"tcp://{host}:{port}",
+        rank=place.rank,
+        world_size=place.world_size,
+        timeout=TIMEOUT,
+        device_id=place.device if on_gpu else None,
+    )
+    try:
+        yield
+    finally:
+        # Also closes the connections, whereby the others learn at once that this rank is gone.
+        dist.destroy_process_group()
