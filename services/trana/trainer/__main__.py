@@ -12,7 +12,7 @@ from typing import TextIO
 from trana.spec.read import SpecError, read_job
 from trana.spec.validate import validate
 from trana.trainer.errors import TrainingError
-from trana.v1 import job_pb2, report_pb2
+from trana.v1 import epoch_pb2, job_pb2, report_pb2
 
 _EXAMPLE = """\
 examples:
@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     if rank == 0 and options.fresh:
         _clear(folder)
     stopping = _Stopping()
+    attempt = _next_attempt(folder)
     # Imported late: torch takes a second that --help and a wrong job need not wait for.
     from trana.trainer.worker import run
 
@@ -49,8 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             num_threads=max(job.resources.cpus_per_worker, 1),
             use_gpu=job.resources.gpus_per_worker > 0,
             folder=str(folder),
-            attempt=_next_attempt(folder),
-            report=_Printer(job.training.epochs, folder),
+            attempt=attempt,
+            report=_Printer(job.training.epochs, folder, attempt),
             should_stop=stopping,
         )
     except TrainingError as error:
@@ -78,9 +79,10 @@ class _Stopping:
 class _Printer:
     """Writes rank 0's reports as lines for people."""
 
-    def __init__(self, epochs: int, folder: Path) -> None:
+    def __init__(self, epochs: int, folder: Path, attempt: int) -> None:
         self._epochs = epochs
         self._folder = folder
+        self._attempt = attempt
 
     def __call__(self, message: bytes) -> None:
         report = report_pb2.Report.FromString(message)
@@ -88,20 +90,22 @@ class _Printer:
             case "first_step":
                 self._first_step(report.first_step)
             case "epoch":
-                self._epoch(report)
+                self._epoch(report.epoch)
             case "result":
                 self._result(report.result)
 
     def _first_step(self, first: report_pb2.FirstStep) -> None:
         if first.resumed_from_epoch:
-            _say(f"goes on after epoch {first.resumed_from_epoch} (--fresh starts anew)")
+            _say(f"goes on after epoch {first.resumed_from_epoch} of the attempt before (--fresh starts anew)")
         _say(
             f"{first.num_parameters:,} parameters; {first.num_train:,} samples train, "
             f"{first.num_validation:,} validate, {first.num_test:,} test"
         )
 
-    def _epoch(self, report: report_pb2.Report) -> None:
-        epoch = report.epoch
+    def _epoch(self, epoch: epoch_pb2.Epoch) -> None:
+        if epoch.attempt != self._attempt:
+            # Told again for a service that may not have heard it; a person has.
+            return
         metrics = "".join(f"  {name} {value:.4f}" for name, value in sorted(epoch.metrics.items()))
         _say(
             f"epoch {epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}  train_loss {epoch.train_loss:.6f}  "
@@ -173,7 +177,7 @@ def _environ(name: str, default: int) -> int:
 
 
 def _say(text: str, stream: TextIO | None = None) -> None:
-    print(text, file=stream, flush=True)  # noqa: T201 - this is a command, and its output is for people
+    print(text, file=stream, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
 """What a checkpoint holds, and how a training goes on from one.
 
 network.safetensors     the weights, under the keys of a torch.nn.Sequential of the spec's layers
-state.json              epoch, losses, classes, input shape, spec; of a last one also the training's progress
+state.json              epoch, losses, classes, input shape, spec, versions
 split.safetensors       rows (from 0) of the validation and test samples, where all come from one file
-optimizer.safetensors   of a last one: the optimiser's state
+
+and a last one also
+
+optimizer.safetensors   the optimiser's state
+progress.json           the best so far, early stopping's count, the learning rate's drops
+history.jsonl           the newest epochs, one in a line, as they were reported
 
 No state of a random generator is kept: each epoch seeds its own from (seed, epoch, rank), see `train`.
 """
@@ -29,8 +34,10 @@ from trana.trainer.progress import Best, Progress, from_json, to_json
 from trana.trainer.publish import BEST, LAST, CheckpointFolder, Header
 from trana.v1 import checkpoint_pb2, epoch_pb2, training_pb2
 
+HISTORY = "history.jsonl"
 NETWORK = "network.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+PROGRESS = "progress.json"
 SPLIT = "split.safetensors"
 STATE = "state.json"
 
@@ -56,6 +63,7 @@ class Checkpoints:
         self._about = _describe(spec, dataset, place)
         self._split = _split_file(dataset)
         self._held: tuple[Header, dict[str, bytes]] | None = None
+        self._lines: dict[int, str] = {}
 
     def resume(self) -> Progress:
         """Takes the folder over, and sets network and optimiser to the newest last checkpoint that is whole.
@@ -71,13 +79,15 @@ class Checkpoints:
         name = on_rank0(self._find, self._place)
         if not name:
             return Progress()
-        state = _read_state(self._folder.path(name))
-        if json_format.ParseDict(state["spec"], training_pb2.TrainingSpec()) != self._spec:
+        path = self._folder.path(name)
+        if json_format.ParseDict(_read_json(path / STATE)["spec"], training_pb2.TrainingSpec()) != self._spec:
             message = f"{self._place.folder} holds checkpoints of another spec; start afresh, or in another folder"
             raise UserError(message)
         self._load_network(name)
         load_optimizer(self._optimizer, self._read_tensors(name, OPTIMIZER))
-        return from_json(state["progress"])
+        lines = _read(path / HISTORY).decode().splitlines()
+        history = tuple(json_format.Parse(line, epoch_pb2.Epoch()) for line in lines)
+        return from_json(_read_json(path / PROGRESS), history)
 
     def published(self, progress: Progress) -> list[checkpoint_pb2.Checkpoint]:
         """Returns the checkpoints from which a training was resumed. For rank 0 alone."""
@@ -134,12 +144,23 @@ class Checkpoints:
 
     def _hold(self, progress: Progress) -> None:
         newest = progress.history[-1]
-        files = self._files(LAST, newest, progress=to_json(progress))
-        files[OPTIMIZER] = save(_on_cpu(optimizer_tensors(self._optimizer)))
+        files = self._files(LAST, newest) | {
+            OPTIMIZER: save(_on_cpu(optimizer_tensors(self._optimizer))),
+            PROGRESS: json.dumps(to_json(progress), indent=1).encode(),
+            HISTORY: self._history(progress).encode(),
+        }
         best = progress.best.name if progress.best else ""
         self._held = Header(LAST, progress.epoch, newest.val_loss, best), files
 
-    def _files(self, kind: str, epoch: epoch_pb2.Epoch, **more: object) -> dict[str, bytes]:
+    def _history(self, progress: Progress) -> str:
+        # Each epoch is written out once: doing so for all of them after each would take longer than a short epoch.
+        for epoch in progress.history:
+            if epoch.epoch not in self._lines:
+                line = json_format.MessageToJson(epoch, preserving_proto_field_name=True, indent=None)
+                self._lines[epoch.epoch] = f"{line}\n"
+        return "".join(self._lines[epoch.epoch] for epoch in progress.history)
+
+    def _files(self, kind: str, epoch: epoch_pb2.Epoch) -> dict[str, bytes]:
         state = {
             "kind": kind,
             "epoch": epoch.epoch,
@@ -150,7 +171,6 @@ class Checkpoints:
             "train_loss_hex": epoch.train_loss.hex(),
             "metrics": dict(epoch.metrics),
             **self._about,
-            **more,
         }
         network = save(_on_cpu(self._network.state_dict()))
         return {NETWORK: network, STATE: json.dumps(state, indent=1).encode(), **self._split}
@@ -186,12 +206,19 @@ def _split_file(dataset: Dataset) -> dict[str, bytes]:
     return {SPLIT: save(rows)}
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = json.loads((path / STATE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{path / STATE} cannot be read: {error}") from error
-    return state
+        content: dict[str, Any] = json.loads(_read(path))
+    except ValueError as error:
+        raise StorageError(f"{path} is not JSON: {error}") from error
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

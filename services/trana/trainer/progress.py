@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf import json_format
-
 from trana.trainer.patience import Patience, Plateau, is_used_up, wait
 from trana.v1 import epoch_pb2, report_pb2, training_pb2
 
@@ -82,7 +80,7 @@ class Progress:
 
 
 def to_json(progress: Progress) -> dict[str, Any]:
-    """Writes it for a JSON file; floats in hexadecimal, for JSON knows no infinity."""
+    """Writes all but the history for a JSON file; floats in hexadecimal, for JSON knows no infinity."""
     best = progress.best
     return {
         "epoch": progress.epoch,
@@ -90,12 +88,11 @@ def to_json(progress: Progress) -> dict[str, Any]:
         "patience": _patience_to_json(progress.patience),
         "plateau": {"patience": _patience_to_json(progress.plateau.patience), "drops": progress.plateau.drops},
         "stop_reason": report_pb2.StopReason.Name(progress.stop_reason),
-        "history": [json_format.MessageToDict(epoch, preserving_proto_field_name=True) for epoch in progress.history],
     }
 
 
-def from_json(state: dict[str, Any]) -> Progress:
-    """Reads what `to_json` wrote."""
+def from_json(state: dict[str, Any], history: tuple[epoch_pb2.Epoch, ...]) -> Progress:
+    """Reads what `to_json` wrote, and puts the history with it."""
     best = state["best"]
     plateau = state["plateau"]
     return Progress(
@@ -104,7 +101,7 @@ def from_json(state: dict[str, Any]) -> Progress:
         patience=_patience_from_json(state["patience"]),
         plateau=Plateau(_patience_from_json(plateau["patience"]), plateau["drops"]),
         stop_reason=report_pb2.StopReason.Value(state["stop_reason"]),
-        history=tuple(json_format.ParseDict(epoch, epoch_pb2.Epoch()) for epoch in state["history"]),
+        history=history,
     )
 
 
