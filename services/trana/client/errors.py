@@ -143,7 +143,7 @@ def _explain(code: grpc.StatusCode, text: str, address: str) -> str:
         case grpc.StatusCode.UNAVAILABLE:
             return (
                 f"no Trana service answers at {address}: start one with `trana serve`, "
-                f"or name another with --server or TRANA_SERVER ({text})"
+                f"or name another with --server or TRANA_SERVER ({text.rpartition(': ')[2]})"
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"the service at {address} did not answer in time"

@@ -88,12 +88,14 @@ class Watching:
     def _is_new(self, response: job_service_pb2.WatchJobResponse) -> bool:
         self._answered = True
         self._broken_since = None
-        self._backoff_seconds = _FIRST_BACKOFF_SECONDS
         if not response.HasField("event"):
             return True
-        is_new = response.event.sequence > self._sequence
-        self._sequence = max(self._sequence, response.event.sequence)
-        return is_new
+        if response.event.sequence <= self._sequence:
+            return False
+        self._sequence = response.event.sequence
+        # Only news quicken the next try: a service that answers and hangs up at once is not to be besieged.
+        self._backoff_seconds = _FIRST_BACKOFF_SECONDS
+        return True
 
     def _pause(self, error: grpc.RpcError | None) -> None:
         """Waits before the next stream, or raises where there should be none."""
