@@ -120,7 +120,7 @@ class _Printer:
         _say(f"best validation loss: {result.best_val_loss!r} (epoch {result.best_epoch})")
         for name, value in sorted(result.test_metrics.items()):
             _say(f"{name}: {value!r}")
-        _say(f"checkpoint: {(self._folder / 'checkpoints' / 'best').resolve()}")
+        _say(f"checkpoint: {self._folder.resolve() / 'checkpoints' / 'best'}")
 
 
 _REASONS = {

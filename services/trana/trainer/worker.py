@@ -7,6 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
+
+# The first optimiser of a process imports it anyway, and that takes a second: a worker that is kept ready for a job
+# should have done so before.
+import torch._dynamo
 import torch.distributed as dist
 
 from trana.trainer.errors import UserError
