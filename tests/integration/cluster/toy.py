@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from trana.v1.cause_pb2 import Cause
@@ -25,8 +28,11 @@ def report_three(*, rank: int, report: Callable[[bytes], None], **arguments: Any
         report(f"rank {rank} report {number}".encode())
 
 
-def report_arguments(*, rank: int, report: Callable[[bytes], None], should_stop: Any, **arguments: Any) -> None:
-    report(repr({**arguments, "rank": rank, "omp": os.environ["OMP_NUM_THREADS"]}).encode())
+def write_arguments(*, rank: int, folder: str, report: Any, should_stop: Any, spec: bytes, **arguments: Any) -> None:
+    """Each rank writes what it was given into `folder`."""
+    seen = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
+    given = {**arguments, **seen, "rank": rank, "spec": spec.decode()}
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(given))
 
 
 def report_many(*, report: Callable[[bytes], None], **arguments: Any) -> None:
@@ -47,9 +53,17 @@ def forever(*, report: Callable[[bytes], None], **arguments: Any) -> None:
         time.sleep(0.1)
 
 
+def with_child(*, report: Callable[[bytes], None], **arguments: Any) -> None:
+    """A rank with a process of its own, as a data loader's worker is one."""
+    child = subprocess.Popen(["sleep", "600"])
+    report(f"{os.getpid()} {child.pid}".encode())
+    child.wait()
+
+
 def raise_in_rank_1(*, rank: int, report: Callable[[bytes], None], **arguments: Any) -> None:
     report(b"before")
     if rank == 1:
+        time.sleep(0.5)
         raise UnreadableData("iris.csv has no column species")
     time.sleep(600)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import ray
 from ray.exceptions import ActorDiedError
@@ -33,6 +35,8 @@ PREFIX = "trana/"
 CLOSE_SECONDS = 2.0
 END_SECONDS = 5.0
 DEFAULT_START_SECONDS = 120.0
+SLACK_SECONDS = 0.5
+"""How much longer than asked a supervisor may take that has not answered before."""
 
 
 @dataclass(slots=True)
@@ -57,10 +61,12 @@ class Attempts:
     def __init__(self, *, call_timeout_seconds: float) -> None:
         self._timeout = call_timeout_seconds
         self._known: dict[AttemptKey, _Known] = {}
+        self._locks: WeakValueDictionary[AttemptKey, asyncio.Lock] = WeakValueDictionary()
 
     async def start(self, request: AttemptRequest) -> None:
         """Creates placement group and supervisor, each unless it is there."""
-        supervisor = await self._blocking(partial(_create, request))
+        async with self._lock(request.key):
+            supervisor = await self._blocking(partial(_create, request))
         deadline = time.monotonic() + request.start_timeout_seconds
         self._known.setdefault(request.key, _Known(supervisor, deadline))
 
@@ -68,7 +74,7 @@ class Attempts:
         """See `Cluster.poll`; `started` is what the asker knows already."""
         known = await self._find(key)
         # A supervisor that waits for its place, or for its process, cannot answer yet, and need not.
-        patience = wait_seconds + (self._timeout / 2 if known.answered else 0.0)
+        patience = wait_seconds + (self._timeout / 2 if known.answered else SLACK_SECONDS)
         call = known.supervisor.poll.remote(after=after, wait_seconds=wait_seconds, started=started)
         try:
             news = await resolved(call, timeout_seconds=patience)
@@ -97,19 +103,26 @@ class Attempts:
 
     async def remove(self, key: AttemptKey) -> None:
         """See `Cluster.remove_attempt`. Actors go before their group: Ray has stumbled over the reverse."""
-        with contextlib.suppress(AttemptGone):
-            known = await self._find(key)
-            with contextlib.suppress(ActorDiedError, ClusterUnreachable):
-                known.processes = await resolved(known.supervisor.close.remote(), timeout_seconds=CLOSE_SECONDS)
-            await end_processes_on(known.processes, timeout_seconds=END_SECONDS)
-            await self._blocking(partial(ray.kill, known.supervisor))
-        await self._blocking(partial(_remove_group, key, timeout_seconds=END_SECONDS))
-        self._known.pop(key, None)
+        async with self._lock(key):
+            with contextlib.suppress(AttemptGone):
+                await self._end(await self._find(key))
+            await self._blocking(partial(_remove_group, key, timeout_seconds=END_SECONDS))
+            self._known.pop(key, None)
 
     async def keys(self) -> Sequence[AttemptKey]:
         """All attempts with a supervisor or a placement group."""
         keys: list[AttemptKey] = await self._blocking(_all_keys)
         return keys
+
+    async def _end(self, known: _Known) -> None:
+        with contextlib.suppress(ActorDiedError, ClusterUnreachable):
+            known.processes = await resolved(known.supervisor.close.remote(), timeout_seconds=CLOSE_SECONDS)
+        await end_processes_on(known.processes, timeout_seconds=END_SECONDS)
+        await self._blocking(partial(ray.kill, known.supervisor))
+
+    def _lock(self, key: AttemptKey) -> asyncio.Lock:
+        """One creates or removes an attempt at a time: looking and then creating is two steps for Ray."""
+        return self._locks.setdefault(key, asyncio.Lock())
 
     async def _find(self, key: AttemptKey) -> _Known:
         known = self._known.get(key)

@@ -144,7 +144,7 @@ async def _answer(message: dict[str, Any], writer: asyncio.StreamWriter, handle:
     try:
         answer = {"id": message["id"], "result": await handle(message["method"], message["parameters"])}
         frame = encode(answer)
-    except Exception as error:  # whatever went wrong is the answer
+    except Exception as error:  # noqa: BLE001 - whatever went wrong is the answer
         kind, text = type(error).__name__, str(error) or repr(error)
         frame = encode({"id": message["id"], "error": {"kind": kind, "message": text}})
     writer.write(frame)
