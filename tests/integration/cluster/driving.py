@@ -76,7 +76,7 @@ def session_of(folder: Path) -> int:
 
 def marked(folder: Path) -> list[psutil.Process]:
     """Live processes that carry the mark of a runtime folder."""
-    return [process for process in psutil.process_iter() if _mark(process) == mark_of(folder)]
+    return [process for process in psutil.process_iter() if _mark(process) == mark_of(folder) and is_alive(process.pid)]
 
 
 def in_session(session: int) -> list[psutil.Process]:

@@ -6,14 +6,14 @@ import asyncio
 import sys
 from pathlib import Path
 
+from integration.cluster.driving import until
 from trana.jobs.cluster.cluster import Cluster, ClusterSettings
 
 
 async def main(folder: Path) -> None:
     cluster = Cluster(ClusterSettings(folder=folder, num_cpus=2))
     await cluster.start()
-    while not cluster.reachable:
-        await asyncio.sleep(0.02)
+    await until(lambda: cluster.reachable, seconds=60)
     print("up", flush=True)  # noqa: T201 - whoever started it waits for that
     await asyncio.Event().wait()
 

@@ -9,7 +9,6 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 from integration.cluster.driving import (
@@ -18,6 +17,7 @@ from integration.cluster.driving import (
     followed,
     is_alive,
     marked,
+    named,
     running,
     start,
     until,
@@ -162,11 +162,12 @@ async def test_what_peers_say_of_a_death_is_not_its_cause(cluster: Cluster, key:
     assert ending.message.startswith("rank 1 (pid ")
 
 
-async def test_a_killed_supervisor_is_proof_that_the_attempt_is_gone(cluster: Cluster, key: AttemptKey) -> None:
+async def test_a_killed_supervisor_is_proof_that_the_attempt_is_gone(
+    cluster: Cluster, folder: Path, key: AttemptKey
+) -> None:
     await start(cluster, key, "forever")
     pid = int(await first_report(cluster, key))
-    (supervisor,) = [p for p in psutil.process_iter() if "ray::Supervisor" in " ".join(p.cmdline())]
-    supervisor.kill()
+    named(marked(folder), "ray::Supervisor").kill()
     with pytest.raises(AttemptGone):
         await cluster.poll(key, after=1, wait_seconds=30)
     await until(lambda: not is_alive(pid), seconds=10)

@@ -65,6 +65,9 @@ async def test_who_has_not_the_token_is_refused(cluster: Cluster, folder: Path, 
     wrong.write_text("0" * 64)
     assert "AuthenticationError" in await _ask_head(port, token=wrong)
     assert "node_id" in await _ask_head(port, token=folder / "token")
+
+
+def test_the_token_is_for_its_owner_alone(cluster: Cluster, folder: Path) -> None:
     assert (folder / "token").stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700
 
@@ -109,7 +112,9 @@ async def test_an_agent_that_hangs_is_replaced(cluster: Cluster, folder: Path) -
 
 async def test_nothing_outlives_a_killed_service(tmp_path: Path) -> None:
     service = await asyncio.create_subprocess_exec(
-        *(sys.executable, Path(__file__).with_name("service.py"), tmp_path), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "integration.cluster.service", tmp_path),
+        cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
     )
     assert service.stdout is not None
     assert await asyncio.wait_for(service.stdout.readline(), 60) == b"up\n"

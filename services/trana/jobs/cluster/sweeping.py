@@ -41,7 +41,7 @@ def sweep(mark: str, *, session: int | None = None, timeout_seconds: float = 5.0
             raise TimeoutError(f"processes of the cluster cannot be ended: {names}")
         killed.update(process.pid for process in leftovers)
         _kill(leftovers)
-        psutil.wait_procs(leftovers, timeout=0.2)
+        _wait(leftovers, timeout_seconds=0.2)
     return len(killed)
 
 
@@ -59,10 +59,7 @@ def end_processes(processes: Iterable[Process], *, timeout_seconds: float) -> li
         except psutil.NoSuchProcess:
             continue
     _kill(doomed)
-    deadline = time.monotonic() + timeout_seconds
-    while (alive := [process.pid for process in doomed if _is_alive(process)]) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return alive
+    return _wait(doomed, timeout_seconds=timeout_seconds)
 
 
 def _marked(mark: str, session: int | None) -> Iterator[psutil.Process]:
@@ -96,6 +93,14 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
+
+
+def _wait(processes: Sequence[psutil.Process], *, timeout_seconds: float) -> list[int]:
+    """Waits until all are gone; returns the ids of those that are not. (psutil's own way reaps children of others.)"""
+    deadline = time.monotonic() + timeout_seconds
+    while (alive := [process.pid for process in processes if _is_alive(process)]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return alive
 
 
 def _is_alive(process: psutil.Process) -> bool:
