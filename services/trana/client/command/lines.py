@@ -1,6 +1,6 @@
 """A watched job as lines of text, for logs and pipes: one for each event."""
 
-from trana.client.command.live import describe_epoch
+from trana.client.command.live import describe_epoch, describe_speed
 from trana.client.command.words import cause_name, job_id, local_time, state_name
 from trana.v1 import checkpoint_pb2, event_pb2, job_service_pb2
 
@@ -19,9 +19,8 @@ def _tell(event: event_pb2.Event, epochs: int) -> str:
         case "state_change":
             return _state_change(event.state_change)
         case "epoch":
-            return describe_epoch(event.epoch).plain.replace(
-                f"epoch {event.epoch.epoch}", f"epoch {event.epoch.epoch}/{epochs}", 1
-            )
+            line = describe_epoch(event.epoch).plain.removeprefix(f"epoch {event.epoch.epoch}")
+            return f"epoch {event.epoch.epoch}/{epochs}{line}  {describe_speed(event.epoch)}"
         case "checkpoint":
             kind = checkpoint_pb2.CheckpointKind.Name(event.checkpoint.kind).removeprefix("CHECKPOINT_KIND_").lower()
             return f"checkpoint {kind} of epoch {event.checkpoint.epoch}"

@@ -13,6 +13,7 @@ from trana.client.watching import FINAL_STATES
 from trana.v1 import epoch_pb2
 
 _CHART_ROWS, _ROWS_BESIDE_CHART = 18, 9
+_VALIDATION = "val_"
 
 
 class LiveView:
@@ -26,7 +27,8 @@ class LiveView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         epochs = self._progress.epochs
         yield self._header()
-        yield self._message()
+        if self._progress.notice or self._progress.job.message:
+            yield self._message()
         yield self._bar(epochs)
         rows = min(_CHART_ROWS, console.height - _ROWS_BESIDE_CHART)
         if epochs and rows > 0 and console.encoding.lower().startswith("utf"):
@@ -60,12 +62,16 @@ class LiveView:
         job = self._progress.job
         total = job.spec.training.epochs
         left = remaining_seconds(epochs, total)
-        eta = "" if left is None or job.state in FINAL_STATES else f"at most {duration(left)} left"
+        pace = describe_speed(epochs[-1]) if epochs else ""
+        if left is not None and job.state not in FINAL_STATES:
+            # Early stopping may end it before.
+            pace += f", at most {duration(left)} left"
         grid = Table.grid(expand=True, padding=(0, 1))
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True, justify="right")
-        grid.add_row(f"epoch {job.epoch}/{total}", ProgressBar(total=max(total, 1), completed=job.epoch), eta)
+        bar = ProgressBar(total=max(total, 1), completed=job.epoch, complete_style="cyan", finished_style="green")
+        grid.add_row(f"epoch {job.epoch}/{total}", bar, pace)
         return grid
 
     def _curves(self, epochs: list[epoch_pb2.Epoch], width: int, rows: int) -> RenderableType:
@@ -77,13 +83,18 @@ class LiveView:
 
 
 def describe_epoch(epoch: epoch_pb2.Epoch) -> Text:
-    """Writes one epoch on a line."""
-    line = Text(no_wrap=True, overflow="ellipsis")
+    """Writes one epoch on a line; of its further measures those of the validation split."""
+    line = Text(overflow="fold")
     line.append(f"epoch {epoch.epoch}", "bold")
-    line.append(f"  training {epoch.train_loss:.6g}  validation {epoch.val_loss:.6g}")
+    line.append(f"  training {epoch.train_loss:.5g}  validation {epoch.val_loss:.5g}")
+    for name, value in sorted(epoch.metrics.items()):
+        if name.startswith(_VALIDATION):
+            line.append(f", {name.removeprefix(_VALIDATION)} {value:.4g}")
     if epoch.best:
         line.append("  best", "bold green")
-    for name, value in sorted(epoch.metrics.items()):
-        line.append(f"  {name} {value:.4g}")
-    line.append(f"  {number(round(epoch.samples_per_second), 'sample')}/s", "dim")
     return line
+
+
+def describe_speed(epoch: epoch_pb2.Epoch) -> str:
+    """Writes how fast an epoch was."""
+    return f"{number(round(epoch.samples_per_second), 'sample')}/s"

@@ -1,0 +1,221 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import pytest
+from trana.client.command.app import app
+from trana.v1 import job_pb2
+from typer.testing import CliRunner, Result
+
+GOOD, JOB_FAILED, WRONG_USAGE, REFUSED, UNREACHABLE, JOB_CANCELLED = 0, 1, 2, 3, 4, 5
+COMMANDS = ("serve", "submit", "list", "get", "watch", "cancel", "curve", "pull", "run")
+
+
+class Trana(Protocol):
+    def __call__(self, *arguments: str | Path) -> Result: ...
+
+
+@pytest.fixture
+def trana(host: Any, monkeypatch: pytest.MonkeyPatch) -> Trana:
+    monkeypatch.setenv("TRANA_SERVER", host.address)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def invoke(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return invoke
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(trana: Trana, command: str) -> None:
+    result = trana(command, "--help")
+    assert result.exit_code == GOOD
+    assert "Example" in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+
+
+def test_help_lists_the_exit_codes(trana: Trana) -> None:
+    text = trana("--help").stdout
+    for code in ("0  it worked", "1  the job", "2  wrong usage", "3  refused", "4  no service", "5  the job", "130  "):
+        assert code in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("fly",), ("get",), ("get", "iris", "--fast"), ("list", "--label", "team"), ("get", "iris", "-o", "xml")],
+)
+def test_wrong_usage_is_2(trana: Trana, arguments: tuple[str, ...]) -> None:
+    assert trana(*arguments).exit_code == WRONG_USAGE
+
+
+def test_a_wrong_spec_is_2_and_names_each_field(trana: Trana, spec_file: Path, service: Any) -> None:
+    spec_file.write_text(spec_file.read_text().replace("epochs: 5", "epochs: 0").replace("0.01", ".nan"))
+    result = trana("submit", spec_file)
+    assert result.exit_code == WRONG_USAGE
+    assert "wrong in 2 fields" in result.stderr
+    assert "spec.training.epochs\n" in result.stderr
+    assert "spec.training.optimizer.adam.learning_rate\n" in result.stderr
+    assert service.requests == []
+    assert trana("submit", "absent.yaml").exit_code == WRONG_USAGE
+
+
+def test_a_typing_error_in_the_spec_is_2_and_names_the_line(trana: Trana, spec_file: Path) -> None:
+    spec_file.write_text(spec_file.read_text().replace("epochs:", "epoch:"))
+    result = trana("submit", spec_file)
+    assert result.exit_code == WRONG_USAGE
+    assert "line 6: training.epoch: there is no such field; did you mean epochs?" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, WRONG_USAGE),
+        (grpc.StatusCode.NOT_FOUND, REFUSED),
+        (grpc.StatusCode.FAILED_PRECONDITION, REFUSED),
+        (grpc.StatusCode.ALREADY_EXISTS, REFUSED),
+        (grpc.StatusCode.INTERNAL, REFUSED),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, UNREACHABLE),
+    ],
+)
+def test_what_the_service_refuses_has_its_exit_code(
+    trana: Trana, fail: Callable[..., None], code: grpc.StatusCode, exit_code: int
+) -> None:
+    fail(code, "because", reason="REASON")
+    result = trana("get", "iris")
+    assert result.exit_code == exit_code
+    assert "trana: because" in result.stderr
+    assert result.stdout == ""
+
+
+def test_errors_are_json_where_the_output_is(trana: Trana, fail: Callable[..., None]) -> None:
+    fail(grpc.StatusCode.INVALID_ARGUMENT, "wrong", reason="INVALID_REQUEST", field="name")
+    result = trana("get", "iris", "--output", "json")
+    assert json.loads(result.stderr) == {
+        "error": {
+            "code": "INVALID_ARGUMENT",
+            "reason": "INVALID_REQUEST",
+            "message": "wrong",
+            "violations": [{"field": "name", "description": "must be right", "rule": "some.rule"}],
+        }
+    }
+
+
+def test_a_service_that_is_not_there_is_4(trana: Trana) -> None:
+    result = trana("--server", "127.0.0.1:1", "get", "iris")
+    assert result.exit_code == UNREACHABLE
+    assert "no Trana service answers at 127.0.0.1:1" in result.stderr
+    assert trana("get", "iris", "--server", "127.0.0.1:1").exit_code == UNREACHABLE
+
+
+def test_submit_sends_the_spec_with_what_the_command_line_says(trana: Trana, service: Any, spec_file: Path) -> None:
+    result = trana(
+        "submit", spec_file, "--workers", "3", "--priority", "90", "--label", "team=vision", "--label", "a=b=c",
+        "--job-id", "mine",
+    )  # fmt: skip
+    assert result.exit_code == GOOD
+    assert "mine QUEUED" in result.stdout
+    (request,) = service.requests
+    assert (request.job_id, request.spec.resources.num_workers, request.spec.priority) == ("mine", 3, 90)
+    assert dict(request.spec.labels) == {"team": "vision", "a": "b=c"}
+
+
+def test_validate_only_submits_nothing(trana: Trana, service: Any, spec_file: Path) -> None:
+    result = trana("submit", spec_file, "--validate-only", "--watch")
+    assert result.exit_code == GOOD
+    assert "valid" in result.stdout
+    assert [request.validate_only for request in service.requests] == [True]
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code"),
+    [("SUCCEEDED", GOOD), ("FAILED", JOB_FAILED), ("CANCELLED", JOB_CANCELLED)],
+)
+def test_watching_ends_with_the_jobs_end(
+    trana: Trana, service: Any, spec_file: Path, state: str, exit_code: int
+) -> None:
+    service.state = job_pb2.JobState.Value(f"JOB_STATE_{state}")
+    watched = trana("watch", "iris")
+    assert watched.exit_code == exit_code
+    assert f"iris {state}" in watched.stdout
+    assert trana("submit", spec_file, "--watch").exit_code == exit_code
+
+
+def test_watching_in_a_pipe_writes_a_line_for_each_event(trana: Trana) -> None:
+    lines = trana("watch", "iris").stdout.splitlines()
+    assert "iris  epoch 3/5  training 0.33333  validation 0.1, accuracy 0.9  best  1,000 samples/s" in lines[2]
+    assert "best validation loss" in lines[6]
+    assert "trana pull iris" in lines[-1]
+
+
+def test_watching_in_json_writes_an_object_on_each_line(trana: Trana) -> None:
+    result = trana("watch", "iris", "-o", "json")
+    documents = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [document.get("event", {}).get("sequence") for document in documents] == [None, "1", "2", "3", "4", "5"]
+    assert documents[-1]["job"]["state"] == "JOB_STATE_SUCCEEDED"
+    assert documents[1]["event"]["epoch"]["val_loss"] == pytest.approx(0.3)
+
+
+def test_watching_can_go_on_behind_an_event(trana: Trana) -> None:
+    lines = trana("watch", "iris", "--after-sequence", "4").stdout.splitlines()
+    assert "epoch 5/5" in lines[0]
+
+
+def test_get_tells_about_the_job(trana: Trana, service: Any) -> None:
+    service.state = job_pb2.JOB_STATE_FAILED
+    text = trana("get", "iris").stdout
+    for words in ("FAILED", "NOT_FINITE", "the loss became NaN in epoch 4", "2 workers of 1 CPU", "0.1 (epoch 3)",
+                  "3 layers: linear, relu, linear", "5 of 5"):  # fmt: skip
+        assert words in text
+    document = json.loads(trana("--output", "json", "get", "iris").stdout)
+    assert document["cause"] == "CAUSE_NOT_FINITE"
+    assert document["spec"]["resources"]["num_workers"] == 2
+
+
+def test_list_asks_for_what_the_options_say(trana: Trana, service: Any, spec: job_pb2.JobSpec) -> None:
+    service.jobs = [
+        job_pb2.Job(name=f"jobs/a-long-name-that-nobody-may-cut-{number}", spec=spec, state=job_pb2.JOB_STATE_RUNNING)
+        for number in range(3)
+    ]
+    result = trana("list", "--state", "running", "--label", 'team=a "b"', "--filter", "priority >= 50")
+    assert service.requests[0].filter == 'priority >= 50 AND state = RUNNING AND labels.team = "a \\"b\\""'
+    for job in service.jobs:
+        assert job.name.removeprefix("jobs/") in result.stdout
+    assert len(json.loads(trana("list", "-n", "2", "-o", "json").stdout)["jobs"]) == 2
+
+
+def test_list_without_jobs_says_so(trana: Trana) -> None:
+    assert trana("list").stdout == "No jobs.\n"
+    assert json.loads(trana("list", "-o", "json").stdout)["jobs"] == []
+
+
+def test_cancel_says_the_jobs_state(trana: Trana) -> None:
+    assert trana("cancel", "iris").stdout == "iris CANCELLING\n"
+    assert json.loads(trana("cancel", "iris", "-o", "json").stdout)["state"] == "JOB_STATE_CANCELLING"
+
+
+def test_curve_draws_both_losses_and_marks_the_best(trana: Trana) -> None:
+    text = trana("curve", "iris").stdout
+    for words in ("training loss", "validation loss", "best: epoch 3", "●", "epoch 5  training 0.2  validation 0.3"):
+        assert words in text
+    document = json.loads(trana("curve", "iris", "-o", "json").stdout)
+    assert [epoch["epoch"] for epoch in document["epochs"]] == [1, 2, 3, 4, 5]
+
+
+def test_curve_of_a_job_without_epochs_says_so(trana: Trana, service: Any) -> None:
+    service.epochs = []
+    result = trana("curve", "iris")
+    assert result.exit_code == GOOD
+    assert "has finished no epoch yet" in result.stderr
+
+
+def test_pull_saves_the_checkpoint(trana: Trana, checkpoint: dict[str, bytes], tmp_path: Path) -> None:
+    result = trana("pull", "iris", tmp_path / "best")
+    assert result.exit_code == GOOD
+    assert (tmp_path / "best" / "network.safetensors").read_bytes() == checkpoint["network.safetensors"]
+    assert "10,240 bytes" in result.stdout
+    document = json.loads(trana("pull", "iris", tmp_path / "json", "-o", "json").stdout)
+    assert document["files"]["network.safetensors"] == 10240
+    assert trana("pull", "iris", tmp_path / "best").exit_code == REFUSED

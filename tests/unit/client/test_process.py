@@ -1,0 +1,108 @@
+"""The command as a process: what it imports, how soon it answers, how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TRANA = [sys.executable, "-c", "from trana.client.command import main; main()"]
+
+
+def seconds(command: list[str]) -> float:
+    """The best of three: what it takes without the machine's other work."""
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def test_help_answers_in_half_a_second() -> None:
+    assert seconds([*TRANA, "--help"]) < 0.5
+
+
+def test_the_client_is_imported_in_half_a_second() -> None:
+    assert seconds([sys.executable, "-c", "from trana.client import Client"]) < 0.5
+
+
+@pytest.mark.parametrize("code", ["from trana.client import Client, JobFailed", "import trana.client.command.app"])
+def test_nothing_of_the_service_or_the_trainer_is_imported(code: str) -> None:
+    heavy = "{'torch', 'ray', 'sqlalchemy', 'trana.jobs', 'trana.trainer', 'numpy', 'prometheus_client'}"
+    program = f"import sys\n{code}\nprint(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
+
+
+def test_help_needs_neither_grpc_nor_protobuf() -> None:
+    program = "import sys, trana.client.command.app\nprint({'grpc', 'google.protobuf', 'yaml'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "set()\n"
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_job(
+    host: Any, service: Any, wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
+    service.allowed = 2
+    process = subprocess.Popen(
+        [*TRANA, "--server", host.address, "watch", "iris"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert "epoch 1/5" in process.stdout.readline()
+        assert "epoch 2/5" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert f"iris goes on. Watch it again with `trana --server {host.address} watch iris`" in error
+    assert "Traceback" not in error
+    assert [type(request).__name__ for request in service.requests] == ["GetJobRequest", "WatchJobRequest"]
+
+
+def test_a_reader_that_goes_away_leaves_no_traceback(host: Any) -> None:
+    command = f"{' '.join(TRANA[:1])} -c '{TRANA[2]}' --server {host.address} watch iris | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20, check=False)
+    assert "epoch 1/5" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_serve_hands_its_options_to_the_service(tmp_path: Path) -> None:
+    arguments = ["serve", "--listen", "nowhere", "--home", str(tmp_path), "--num-cpus", "2"]
+    done = subprocess.run([*TRANA, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "HOST:PORT" in done.stderr + done.stdout
+
+
+def test_run_refuses_a_wrong_spec_before_it_starts_anything(tmp_path: Path, spec_file: Path) -> None:
+    spec_file.write_text(spec_file.read_text().replace("epochs: 5", "epochs: 0"))
+    home = tmp_path / "home"
+    done = subprocess.run(
+        [*TRANA, "run", str(spec_file), "--home", str(home)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "training.epochs" in done.stderr
+    assert not home.exists()
+
+
+def test_run_shows_the_log_of_a_service_that_does_not_start(tmp_path: Path, spec_file: Path) -> None:
+    environment = {**os.environ, "TRANA_START_TIMEOUT_SECONDS": "-1"}
+    done = subprocess.run(
+        [*TRANA, "run", str(spec_file), "--home", str(tmp_path / "home")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 4
+    assert "the service ended with exit code" in done.stderr
+    assert "start_timeout_seconds" in done.stderr or "TRANA_START_TIMEOUT_SECONDS" in done.stderr
