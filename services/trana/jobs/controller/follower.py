@@ -12,6 +12,7 @@ from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings
 from trana.jobs.domain import changes
 from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending
 from trana.jobs.domain.job import JobRecord
+from trana.jobs.domain.states import short_name
 from trana.jobs.scheduling.ledger import Gang
 from trana.jobs.store.store import Store
 from trana.v1.cause_pb2 import Cause
@@ -104,7 +105,9 @@ class Follower:
 
         record, _ = await self._store.update(self._key.job, decide)
         cause = Cause.Name(ending.cause) if not ending.good else "none"
-        self._log.info("attempt ended", cause=cause, message=ending.message.splitlines()[:1], state=int(record.state))
+        self._log.info(
+            "attempt ended", cause=cause, message=ending.message.partition("\n")[0], state=short_name(record.state)
+        )
 
     async def _remove(self) -> None:
         await self._cluster.remove_attempt(self._key)
