@@ -10,27 +10,28 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 from trana.jobs.cluster.cluster import AttemptRequest, Cluster, ClusterSettings
 from trana.jobs.cluster.environment import MARK, mark_of
 from trana.jobs.domain.attempt import AttemptKey, Ending
 from trana.jobs.scheduling.ledger import Gang
 
+TOYS = str(Path(__file__).parent)
 PAIR = Gang(num_workers=2, cpus_per_worker=1.0)
 
 
 @asynccontextmanager
-async def running(settings: ClusterSettings) -> AsyncIterator[Cluster]:
+async def running(settings: ClusterSettings, *, keep_attempts: bool = False) -> AsyncIterator[Cluster]:
     """A cluster that is up, with the toys importable in its workers."""
-    toys = str(Path(__file__).parent)
-    os.environ["PYTHONPATH"] = toys  # the workers inherit it from the agent, and the agent from here
-    cluster = Cluster(settings)
-    await cluster.start()
-    try:
-        await until(lambda: cluster.reachable, seconds=60)
-        yield cluster
-    finally:
-        await cluster.stop(keep_attempts=False)
-        del os.environ["PYTHONPATH"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", TOYS)  # the workers inherit it from the agent, and the agent from here
+        cluster = Cluster(settings)
+        await cluster.start()
+        try:
+            await until(lambda: cluster.reachable, seconds=60)
+            yield cluster
+        finally:
+            await cluster.stop(keep_attempts=keep_attempts)
 
 
 async def start(cluster: Cluster, key: AttemptKey, toy: str, *, gang: Gang = PAIR, folder: Path = Path()) -> None:

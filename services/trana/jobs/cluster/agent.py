@@ -20,12 +20,14 @@ import ray
 
 from trana.jobs.cluster.attempts import Attempts
 from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable, ending_to_json
+from trana.jobs.cluster.environment import MARK
 from trana.jobs.cluster.joining import join, leave, start_embedded, watch
 from trana.jobs.cluster.launch import Launch
 from trana.jobs.cluster.nodes import capacity, live_nodes
 from trana.jobs.cluster.parent import die_with_parent
 from trana.jobs.cluster.preflight import preflight
 from trana.jobs.cluster.protocol import serve
+from trana.jobs.cluster.reaper import start_reaper
 from trana.jobs.cluster.waiting import in_thread
 from trana.jobs.domain.attempt import AttemptKey
 
@@ -109,14 +111,16 @@ def main(argument: str) -> None:
     control_plane = socket.socket(fileno=launch.socket_fd)
     # Held by one of Ray's processes too, the connection would not end with this one.
     control_plane.set_inheritable(False)
+    # Bound to a name, as its pipe is closed with the object.
+    reaper = start_reaper(os.environ[MARK], session=os.getsid(0), ray_folder=launch.ray_folder)
     embedded = launch.address == "local"
     vital = start_embedded(launch) if embedded else join(launch)
-    logger.info("Ray is up")
+    logger.info("Ray is up, process %d will reap it", reaper.pid)
     asyncio.run(_serve(launch, control_plane, vital))
     if not embedded:
         leave(vital)
-    # An embedded Ray ends with this process, at once and by the kernel's hand: the way out is the one of a crash, so
-    # that it is known to work. Also, threads may wait for Ray in vain, and Python would wait for them.
+    # An embedded Ray ends with this process, by the hands of the kernel and the reaper. Python itself would wait for
+    # the threads that ask Ray, perhaps in vain.
     os._exit(0)
 
 

@@ -26,7 +26,7 @@ START_SECONDS = 90.0
 """How long Ray may take until it answers for the first time."""
 PING_SECONDS = 2.0
 MAX_MISSED_PINGS = 3
-END_SECONDS = 5.0
+LEAVE_SECONDS = 5.0
 """How long an agent may take to leave a Ray that it has joined."""
 MAX_DELAY_SECONDS = 30.0
 STEADY_SECONDS = 60.0
@@ -123,7 +123,7 @@ class AgentProcess:
             # Also when cancelled: a cancelled task may await in its `finally`.
             self._connection = None
             self._set_reachable(False)
-            await _end(process, connection)
+            await _end(process, connection, grace_seconds=0.0 if self._settings.embedded else LEAVE_SECONDS)
             await asyncio.to_thread(self._clear, process.pid)
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, Connection]:
@@ -183,11 +183,14 @@ class AgentProcess:
             self._on_change()
 
 
-async def _end(process: asyncio.subprocess.Process, connection: Connection) -> None:
-    """Closes the connection, which asks the agent to end, and kills it where it does not."""
+async def _end(process: asyncio.subprocess.Process, connection: Connection, *, grace_seconds: float) -> None:
+    """Closes the connection, which asks the agent to end, and kills it where it does not.
+
+    An embedded Ray needs no grace: it ends by the same way as in a crash, which for that reason is known to work.
+    """
     await connection.close()
     try:
-        await asyncio.wait_for(process.wait(), END_SECONDS)
+        await asyncio.wait_for(process.wait(), grace_seconds)
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

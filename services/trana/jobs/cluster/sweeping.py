@@ -96,7 +96,10 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
 
 
 def _wait(processes: Sequence[psutil.Process], *, timeout_seconds: float) -> list[int]:
-    """Waits until all are gone; returns the ids of those that are not. (psutil's own way reaps children of others.)"""
+    """Waits until all are gone; returns the ids of those that are not.
+
+    psutil's own way would reap children that somebody else is waiting for.
+    """
     deadline = time.monotonic() + timeout_seconds
     while (alive := [process.pid for process in processes if _is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(0.01)
