@@ -17,6 +17,7 @@ from trana.jobs.domain.attempt import AttemptKey, Ending
 from trana.jobs.scheduling.ledger import Gang
 
 TOYS = str(Path(__file__).parent)
+ONE = Gang(num_workers=1, cpus_per_worker=1.0)
 PAIR = Gang(num_workers=2, cpus_per_worker=1.0)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from integration.cluster.driving import (
+    ONE,
     PAIR,
     first_report,
     followed,
@@ -22,7 +23,7 @@ from integration.cluster.driving import (
     start,
     until,
 )
-from trana.jobs.cluster.cluster import AttemptGone, AttemptRequest, Cluster, ClusterSettings
+from trana.jobs.cluster.cluster import AttemptGone, AttemptRequest, Cluster, ClusterSettings, Poll
 from trana.jobs.domain.attempt import AttemptKey, Ending
 from trana.jobs.scheduling.ledger import Gang
 from trana.v1.cause_pb2 import Cause
@@ -59,22 +60,16 @@ async def test_nodes_tell_what_the_machine_was_given(cluster: Cluster) -> None:
     assert (node.cpus, node.gpus) == (2.0, 2.0)
 
 
-async def test_reports_of_rank_0_arrive_in_order_and_numbered(cluster: Cluster, key: AttemptKey) -> None:
+async def test_reports_of_rank_0_alone_arrive_in_order_and_can_be_asked_for_again(
+    cluster: Cluster, key: AttemptKey
+) -> None:
     await start(cluster, key, "report_many")
     reports, ending = await followed(cluster, key)
     assert [number for number, _ in reports] == list(range(1, 501))
     assert [int(data) for _, data in reports] == list(range(1, 501))
     assert ending == Ending()
-
-
-async def test_a_poll_can_be_repeated_from_any_report(cluster: Cluster, key: AttemptKey) -> None:
-    await start(cluster, key, "report_three")
-    reports, _ = await followed(cluster, key)
-    assert reports == [(number, f"rank 0 report {number}".encode()) for number in (1, 2, 3)]
-    again = await cluster.poll(key, after=1, wait_seconds=0)
-    assert [number for number, _ in again.reports] == [2, 3]
-    assert again.started
-    assert again.ending == Ending()
+    again = await cluster.poll(key, after=498, wait_seconds=0)  # as after a crash of the asker
+    assert again == Poll(reports=((499, b"499"), (500, b"500")), started=True, ending=Ending())
 
 
 async def test_entrypoint_is_told_its_place(cluster: Cluster, key: AttemptKey, tmp_path: Path) -> None:
@@ -102,19 +97,14 @@ async def test_each_worker_sees_its_own_gpu_as_the_first(cluster: Cluster, key: 
     assert all(one["use_gpu"] for one in given)
 
 
-async def test_poll_returns_when_the_workers_have_started(cluster: Cluster, key: AttemptKey) -> None:
-    await start(cluster, key, "forever")
+async def test_poll_returns_at_the_start_and_then_only_after_the_wait(cluster: Cluster, key: AttemptKey) -> None:
+    await start(cluster, key, "forever", gang=ONE)
     async with asyncio.timeout(20):
         while not (await cluster.poll(key, after=1, wait_seconds=60)).started:
             pass
-
-
-async def test_poll_without_news_returns_after_the_wait(cluster: Cluster, key: AttemptKey) -> None:
-    await start(cluster, key, "forever")
-    await first_report(cluster, key)
     began = asyncio.get_running_loop().time()
     news = await cluster.poll(key, after=1, wait_seconds=0.3)
-    assert (news.reports, news.ending) == ((), None)
+    assert news == Poll(started=True)
     assert 0.3 <= asyncio.get_running_loop().time() - began < 2
 
 
@@ -133,14 +123,14 @@ async def test_an_exception_gives_its_cause_and_the_last_lines_of_its_traceback(
 
 
 async def test_leaving_by_sys_exit_is_no_good_end(cluster: Cluster, key: AttemptKey) -> None:
-    await start(cluster, key, "leave")
+    await start(cluster, key, "leave", gang=ONE)
     _, ending = await followed(cluster, key)
     assert ending.cause == Cause.CAUSE_USER_ERROR
     assert ": SystemExit: 0\n" in ending.message
 
 
 async def test_an_entrypoint_that_is_not_there_is_said(cluster: Cluster, key: AttemptKey) -> None:
-    await start(cluster, key, "absent")
+    await start(cluster, key, "absent", gang=ONE)
     _, ending = await followed(cluster, key)
     assert ending.cause == Cause.CAUSE_USER_ERROR
     assert "module 'toy' has no attribute 'absent'" in ending.message
@@ -165,7 +155,7 @@ async def test_what_peers_say_of_a_death_is_not_its_cause(cluster: Cluster, key:
 async def test_a_killed_supervisor_is_proof_that_the_attempt_is_gone(
     cluster: Cluster, folder: Path, key: AttemptKey
 ) -> None:
-    await start(cluster, key, "forever")
+    await start(cluster, key, "forever", gang=ONE)
     pid = int(await first_report(cluster, key))
     named(marked(folder), "ray::Supervisor").kill()
     with pytest.raises(AttemptGone):
@@ -175,7 +165,7 @@ async def test_a_killed_supervisor_is_proof_that_the_attempt_is_gone(
 
 
 async def test_stopping_lets_the_ranks_return(cluster: Cluster, key: AttemptKey) -> None:
-    await start(cluster, key, "until_stopped")
+    await start(cluster, key, "until_stopped", gang=ONE)
     await first_report(cluster, key)
     await cluster.stop_attempt(key, grace_seconds=60)
     await cluster.stop_attempt(key, grace_seconds=60)
@@ -185,7 +175,7 @@ async def test_stopping_lets_the_ranks_return(cluster: Cluster, key: AttemptKey)
 
 
 async def test_stopping_kills_ranks_that_do_not_return(cluster: Cluster, key: AttemptKey) -> None:
-    await start(cluster, key, "forever")
+    await start(cluster, key, "forever", gang=ONE)
     pid = int(await first_report(cluster, key))
     await cluster.stop_attempt(key, grace_seconds=0.2)
     _, ending = await followed(cluster, key)
@@ -195,15 +185,15 @@ async def test_stopping_kills_ranks_that_do_not_return(cluster: Cluster, key: At
 
 
 async def test_starting_twice_starts_once(cluster: Cluster, key: AttemptKey) -> None:
-    await asyncio.gather(start(cluster, key, "forever"), start(cluster, key, "forever"))
+    await asyncio.gather(start(cluster, key, "forever", gang=ONE), start(cluster, key, "forever", gang=ONE))
     pid = await first_report(cluster, key)
-    await start(cluster, key, "forever")
+    await start(cluster, key, "forever", gang=ONE)
     assert await first_report(cluster, key) == pid
     assert await cluster.attempts() == (key,)
 
 
 async def test_removing_leaves_nothing(cluster: Cluster, folder: Path, key: AttemptKey) -> None:
-    await start(cluster, key, "with_child")
+    await start(cluster, key, "with_child", gang=ONE)
     rank, child = map(int, (await first_report(cluster, key)).split())
     await cluster.remove_attempt(key)
     assert not is_alive(rank)
@@ -215,12 +205,12 @@ async def test_removing_leaves_nothing(cluster: Cluster, folder: Path, key: Atte
     with pytest.raises(AttemptGone):
         await cluster.stop_attempt(key, grace_seconds=0)
     await cluster.remove_attempt(key)
-    await start(cluster, AttemptKey(key.job, 2), "report_three")  # its places are free
+    await start(cluster, AttemptKey(key.job, 2), "report_three")  # all places are free
     assert (await followed(cluster, AttemptKey(key.job, 2)))[1] == Ending()
 
 
 async def test_removing_at_once_after_starting_leaves_nothing(cluster: Cluster, folder: Path, key: AttemptKey) -> None:
-    await start(cluster, key, "forever")
+    await start(cluster, key, "forever", gang=ONE)
     await cluster.remove_attempt(key)
     assert await cluster.attempts() == ()
     await until(

@@ -38,10 +38,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(folder: Path) -> AsyncIterator[Cluster]:
-    """One for all tests here: each leaves it as if it had just been started, or has failed."""
+    """One for all tests here: each leaves it as if it had just been started. Stopping it must leave nothing."""
     settings = ClusterSettings(folder=folder, num_cpus=2, call_timeout_seconds=2.0)
     async with running(settings) as cluster:
         yield cluster
+        await start(cluster, KEY, "forever")
+        await first_report(cluster, KEY)
+        session = session_of(folder)
+        ray_folder = (folder / "session").readlink()
+        assert ray_folder.exists()
+    assert in_session(session) == []
+    assert marked(folder) == []
+    assert not ray_folder.exists()
+    assert not cluster.reachable
 
 
 async def test_only_loopback_is_listened_on(cluster: Cluster, folder: Path) -> None:
@@ -126,19 +135,6 @@ async def test_nothing_outlives_a_killed_service(tmp_path: Path) -> None:
     await service.wait()
     await until(lambda: not any(is_alive(process.pid) for process in processes), seconds=5)
     await until(lambda: not ray_folder.exists(), seconds=5)
-
-
-async def test_stopping_leaves_nothing(tmp_path: Path) -> None:
-    async with running(ClusterSettings(folder=tmp_path, num_cpus=2)) as cluster:
-        await start(cluster, KEY, "forever")
-        await first_report(cluster, KEY)
-        session = session_of(tmp_path)
-        ray_folder = (tmp_path / "session").readlink()
-        assert ray_folder.exists()
-    assert in_session(session) == []
-    assert marked(tmp_path) == []
-    assert not ray_folder.exists()
-    assert not cluster.reachable
 
 
 async def _ask_head(port: int, *, token: Path) -> str:

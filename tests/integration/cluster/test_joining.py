@@ -56,7 +56,7 @@ async def head(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Head]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def test_attempts_outlive_the_service_and_are_adopted(head: Head, tmp_path: Path) -> None:
+async def test_attempts_outlive_the_service_where_they_shall_and_are_adopted(head: Head, tmp_path: Path) -> None:
     settings = ClusterSettings(folder=tmp_path, address=head.address, auth_token_path=head.token)
     async with running(settings, keep_attempts=True) as before:
         (node,) = await before.nodes()  # the raylet beside the service has nothing to give
@@ -65,7 +65,7 @@ async def test_attempts_outlive_the_service_and_are_adopted(head: Head, tmp_path
         pid = int(await first_report(before, KEY))
     assert marked(tmp_path) == []
     assert is_alive(pid)
-    async with running(settings, keep_attempts=True) as after:
+    async with running(settings, keep_attempts=False) as after:
         assert await after.attempts() == (KEY,)
         assert int(await first_report(after, KEY)) == pid
         await after.stop_attempt(KEY, grace_seconds=10)
@@ -75,14 +75,9 @@ async def test_attempts_outlive_the_service_and_are_adopted(head: Head, tmp_path
         await after.remove_attempt(KEY)
         assert await after.attempts() == ()
         assert await after.preflight(spec=b"spec", entrypoint="toy:check_good") == Ending()
-
-
-async def test_stopping_without_keeping_removes_attempts(head: Head, tmp_path: Path) -> None:
-    settings = ClusterSettings(folder=tmp_path, address=head.address, auth_token_path=head.token)
-    async with running(settings) as cluster:
-        await start(cluster, KEY, "with_child")
-        pids = [int(pid) for pid in (await first_report(cluster, KEY)).split()]
-    assert not any(is_alive(pid) for pid in pids)
+        await start(after, AttemptKey("job", 2), "with_child")
+        pids = [int(pid) for pid in (await first_report(after, AttemptKey("job", 2))).split()]
+    assert not any(is_alive(pid) for pid in pids)  # stopped without keeping them
 
 
 async def test_a_lost_head_is_unreachable_and_nothing_else(head: Head, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from trana.jobs.cluster.contract import ClusterSettings, ClusterUnreachable
 from trana.jobs.cluster.environment import agent_environment, mark_of, token_path
 from trana.jobs.cluster.launch import Launch
-from trana.jobs.cluster.protocol import Connection, ConnectionLost
+from trana.jobs.cluster.protocol import Connection, ConnectionLost, RemoteError
 from trana.jobs.cluster.sweeping import sweep
 
 START_SECONDS = 90.0
@@ -158,7 +158,7 @@ class AgentProcess:
                     await connection.call("ping", {}, timeout_seconds=timeout)
                 except ConnectionLost:
                     return
-                except Exception as error:  # noqa: BLE001 - late or wrong, it is no sign of life
+                except (TimeoutError, RemoteError) as error:
                     logger.warning("the cluster does not answer: %r", error)
                     missed = MAX_MISSED_PINGS if self._connection is None else missed + 1
                     self._set_reachable(False)

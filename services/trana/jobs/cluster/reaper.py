@@ -1,8 +1,8 @@
 """The reaper: waits for the end of the cluster agent, then ends what is left of its Ray.
 
-When the service is killed, the kernel kills the agent, Ray's raylet and its gcs_server with it; Ray's workers and agents
-find out by themselves, some of them after a minute. While the service lives it sweeps for itself, and the reaper, which
-carries the mark too, is among the first to go: it can never meet the next agent.
+When the service is killed, the kernel kills the agent with it, and then Ray's raylet and gcs_server; Ray's workers
+and agents find out by themselves, some of them after a minute. While the service lives it sweeps for itself, and the
+reaper, which carries the mark too, is among the first to go: it can never meet the next agent.
 """
 
 from __future__ import annotations
@@ -17,16 +17,9 @@ from trana.jobs.cluster.sweeping import sweep
 
 def start_reaper(mark: str, *, session: int, ray_folder: str | None) -> subprocess.Popen[bytes]:
     """Starts the reaper of this process, which it notices to be gone by the end of a pipe. Keep what is returned."""
+    arguments = [mark, str(session)] if ray_folder is None else [mark, str(session), ray_folder]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-P",
-            "-m",
-            "trana.jobs.cluster.reaper",
-            mark,
-            str(session),
-            *([ray_folder] if ray_folder else []),
-        ],
+        [sys.executable, "-P", "-m", "trana.jobs.cluster.reaper", *arguments],
         stdin=subprocess.PIPE,
         start_new_session=True,  # not in the session that it ends
     )
