@@ -61,11 +61,11 @@ def replicate(network: nn.Module, place: Place, features: Tensor) -> nn.Module:
     devices = [place.device] if place.device.type == "cuda" else None
     # Buffers are shared before each evaluation; in training mode nobody reads them.
     replica = DistributedDataParallel(
-        network, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True, static_graph=True
+        network, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
     )
-    # DDP arranges its buckets anew after the first pass, and that changes the order in which three or more ranks'
-    # gradients are summed. With a trial pass, one without dropout or effect, every real step has the same order,
-    # so that a resumed training repeats an uninterrupted one bit by bit.
+    # DDP arranges its buckets anew after the first pass (with static_graph, one later), and that changes the order in
+    # which three or more ranks' gradients are summed. With a trial pass, one without dropout or effect, every real
+    # step has the same order, so that a resumed training repeats an uninterrupted one bit by bit.
     replica.eval()
     replica(features).sum().backward()
     replica.zero_grad(set_to_none=True)

@@ -1,0 +1,211 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from integration.trainer.ranks import Group, Outcome, run_ranks
+from trana.trainer.errors import FencedError, NotFiniteError, OutOfMemoryError, PeerLostError, StorageError
+from trana.v1 import report_pb2, training_pb2
+from unit.trainer.specs import IRIS, make_spec, regression, write_csv, write_numbers
+
+DROPOUT = [
+    {"linear": {"outFeatures": 32}},
+    {"batchNorm1d": {}},
+    {"relu": {}},
+    {"residual": {"layers": [{"linear": {"outFeatures": 32}}, {"layerNorm": {}}]}},
+    {"dropout": {"p": 0.3}},
+    {"linear": {"outFeatures": 3}},
+]
+
+
+def losses(outcome: Outcome) -> list[float]:
+    return [value for epoch in outcome.epochs for value in (epoch.train_loss, epoch.val_loss)]
+
+
+def curve(outcome: Outcome) -> list[dict[str, Any]]:
+    """Returns the epochs without what a clock decides."""
+    clock = {"attempt", "create_time", "duration_seconds", "samples_per_second"}
+    written = [MessageToDict(epoch, preserving_proto_field_name=True) for epoch in outcome.epochs]
+    return [{name: value for name, value in epoch.items() if name not in clock} for epoch in written]
+
+
+def assert_good(outcome: Outcome) -> Outcome:
+    assert not outcome.errors
+    assert set(outcome.exit_codes) == {0}
+    return outcome
+
+
+def read_file(folder: Path, kind: str, name: str) -> bytes:
+    return (folder / "checkpoints" / kind / name).read_bytes()
+
+
+def three_files(folder: Path) -> training_pb2.TrainingSpec:
+    """Makes a training whose 31 validation samples are its test samples too."""
+    header, *rows = IRIS.read_text().splitlines()
+    train, held = rows[::2], rows[1::5][:30] + rows[148:149]
+    spec = make_spec(write_csv(folder / "train.csv", header, *train), network={"layers": DROPOUT})
+    held_uri = write_csv(folder / "held.csv", header, *held).as_uri()
+    spec.dataset.split.uris.validation = held_uri
+    spec.dataset.split.uris.test = held_uri
+    return spec
+
+
+def test_one_checkpoint_has_one_validation_loss_for_any_number_of_workers(tmp_path: Path) -> None:
+    spec = three_files(tmp_path)
+    trained = assert_good(run_ranks(spec, tmp_path / "job", world_size=2))
+    assert trained.first_step.num_validation == 31
+    again = [trained]
+    for attempt, world_size in enumerate((1, 2, 3), start=2):
+        again.append(assert_good(run_ranks(spec, tmp_path / "job", world_size=world_size, attempt=attempt)))
+    # Not only to 1e-9: to the last bit.
+    assert {outcome.result.test_metrics["test_loss"] for outcome in again} == {trained.result.best_val_loss}
+
+
+def test_number_of_workers_does_not_change_the_training(tmp_path: Path) -> None:
+    spec = make_spec(epochs=6)
+    curves = [
+        losses(assert_good(run_ranks(spec, tmp_path / str(world_size), world_size=world_size)))
+        for world_size in (1, 2, 3)
+    ]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-5)
+
+
+def test_rank_without_a_sample_changes_nothing(tmp_path: Path) -> None:
+    # 6 training samples in 3 steps of 2: the third of three ranks never has one.
+    spec = regression(write_numbers(tmp_path / "n.csv", 8), globalBatchSize=2, epochs=5)
+    alone = assert_good(run_ranks(spec, tmp_path / "1", world_size=1))
+    group = assert_good(run_ranks(spec, tmp_path / "3", world_size=3))
+    assert alone.first_step.num_train == 6
+    assert losses(group) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def test_rank_with_a_single_sample_can_normalise_batches(tmp_path: Path) -> None:
+    spec = make_spec(network={"layers": DROPOUT}, globalBatchSize=3, epochs=1)
+    assert_good(run_ranks(spec, tmp_path, world_size=2))
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_killed_training_ends_bit_by_bit_as_an_uninterrupted_one(tmp_path: Path, world_size: int) -> None:
+    spec = make_spec(network={"layers": DROPOUT}, epochs=6, globalBatchSize=12)
+    whole = assert_good(run_ranks(spec, tmp_path / "whole", world_size=world_size))
+
+    def kill(report: report_pb2.Report, group: Group) -> None:
+        if report.epoch.epoch == 3:
+            group.kill(rank=1)
+
+    cut = run_ranks(spec, tmp_path / "cut", world_size=world_size, on_report=kill)
+    assert isinstance(cut.errors[0], PeerLostError)
+    assert len(cut.epochs) < 6
+
+    resumed = assert_good(run_ranks(spec, tmp_path / "cut", world_size=world_size, attempt=2))
+    assert curve(resumed) == curve(whole)
+    assert resumed.result == whole.result
+    for name in ("network.safetensors", "optimizer.safetensors"):
+        assert read_file(tmp_path / "cut", "last", name) == read_file(tmp_path / "whole", "last", name)
+
+
+def test_killed_rank_0_leaves_no_epoch_behind(tmp_path: Path) -> None:
+    spec = make_spec(epochs=8)
+
+    def kill(report: report_pb2.Report, group: Group) -> None:
+        if report.epoch.epoch == 2:
+            group.kill(rank=0)
+
+    cut = run_ranks(spec, tmp_path, world_size=2, on_report=kill)
+    assert isinstance(cut.errors[1], PeerLostError)
+    resumed = assert_good(run_ranks(spec, tmp_path, world_size=2, attempt=2))
+    assert [epoch.epoch for epoch in resumed.epochs] == list(range(1, 9))
+    assert resumed.epochs[:2] == cut.epochs[:2]
+
+
+def test_job_resumes_on_another_number_of_workers(tmp_path: Path) -> None:
+    spec = make_spec(epochs=6)
+    whole = assert_good(run_ranks(spec, tmp_path / "whole", world_size=2))
+
+    def stop(report: report_pb2.Report, group: Group) -> None:
+        if report.epoch.epoch == 2:
+            group.stopping.set()
+
+    run_ranks(spec, tmp_path / "cut", world_size=2, on_report=stop)
+    resumed = assert_good(run_ranks(spec, tmp_path / "cut", world_size=1, attempt=2))
+    assert losses(resumed) == pytest.approx(losses(whole), rel=1e-5)
+
+
+def test_all_ranks_stop_together_when_asked(tmp_path: Path) -> None:
+    spec = make_spec(epochs=100_000)
+
+    def stop(report: report_pb2.Report, group: Group) -> None:
+        if report.epoch.epoch == 2:
+            group.stopping.set()
+
+    stopped = assert_good(run_ranks(spec, tmp_path, world_size=2, on_report=stop))
+    assert stopped.result.stop_reason == report_pb2.STOP_REASON_REQUESTED
+    assert json.loads(read_file(tmp_path, "last", "state.json"))["epoch"] == len(stopped.epochs)
+
+
+def test_early_stopping_is_agreed_on(tmp_path: Path) -> None:
+    spec = make_spec(epochs=50, optimizer={"sgd": {"learningRate": 1e-30}}, earlyStopping={"patience": 2})
+    stopped = assert_good(run_ranks(spec, tmp_path, world_size=2))
+    assert stopped.result.stop_reason == report_pb2.STOP_REASON_EARLY_STOPPING
+    assert len(stopped.epochs) == 3
+
+
+def test_not_finite_loss_on_one_rank_ends_all_and_keeps_the_best(tmp_path: Path) -> None:
+    # The one sample that overflows is seen by one rank: a target of 1e30 squared is infinite.
+    rows = [f"{row % 7},{row % 5},{part},{y}" for row, part, y in _targets()]
+    path = write_csv(tmp_path / "n.csv", "a,b,part,y", *rows)
+    spec = regression(path, epochs=5, optimizer={"sgd": {"learningRate": 0.01}})
+    spec.dataset.split.column.name = "part"
+    ended = run_ranks(spec, tmp_path / "job", world_size=2)
+    assert {type(error) for error in ended.errors.values()} == {NotFiniteError}
+    assert set(ended.errors) == {0, 1}
+    assert str(ended.errors[0]) == str(ended.errors[1])
+    assert "in epoch 1, step" in str(ended.errors[0])
+
+
+def _targets() -> list[tuple[int, str, str]]:
+    return [(row, "validation" if row % 4 == 0 else "train", "1e30" if row == 7 else "0.5") for row in range(64)]
+
+
+def test_diverging_training_keeps_the_best_from_before(tmp_path: Path) -> None:
+    spec = regression(
+        write_numbers(tmp_path / "n.csv", 64), optimizer={"sgd": {"learningRate": 1e6}}, globalBatchSize=64, epochs=9
+    )
+    ended = run_ranks(spec, tmp_path / "job", world_size=2)
+    assert {type(error) for error in ended.errors.values()} == {NotFiniteError}
+    best = json.loads(read_file(tmp_path / "job", "best", "state.json"))
+    assert best["val_loss"] == min(epoch.val_loss for epoch in ended.epochs)
+
+
+def test_failed_save_is_the_same_error_on_all_ranks(tmp_path: Path) -> None:
+    (tmp_path / "job").write_text("in the way")
+    ended = run_ranks(make_spec(), tmp_path / "job", world_size=2)
+    assert {rank: type(error) for rank, error in ended.errors.items()} == {0: StorageError, 1: StorageError}
+    assert str(ended.errors[0]) == str(ended.errors[1])
+
+
+def test_attempt_that_is_overtaken_ends_on_all_ranks(tmp_path: Path) -> None:
+    def overtake(report: report_pb2.Report, group: Group) -> None:
+        if report.epoch.epoch == 1:
+            (tmp_path / "attempt").write_text("2")
+
+    ended = run_ranks(make_spec(epochs=100_000), tmp_path, world_size=2, on_report=overtake)
+    assert {rank: type(error) for rank, error in ended.errors.items()} == {0: FencedError, 1: FencedError}
+    # What it had published before stays for the newer attempt.
+    assert json.loads(read_file(tmp_path, "last", "state.json"))["epoch"] >= 1
+
+
+def test_rank_that_fails_alone_says_why_and_frees_the_others(tmp_path: Path) -> None:
+    def remove_dataset(report: report_pb2.Report, group: Group) -> None:
+        raise AssertionError("nobody should have come so far")
+
+    spec = regression(write_numbers(tmp_path / "n.csv", 64))
+    # 40 TB of weights.
+    spec.network.layers[0].linear.out_features = 1_000_000
+    spec.network.layers[1].linear.out_features = 1_000_000
+    spec.network.layers[2].linear.out_features = 1
+    ended = run_ranks(spec, tmp_path / "job", world_size=2, on_report=remove_dataset)
+    assert OutOfMemoryError in {type(error) for error in ended.errors.values()}
+    assert {type(error) for error in ended.errors.values()} <= {OutOfMemoryError, PeerLostError}
