@@ -40,7 +40,7 @@ test-unit: $(READY) ## Run the unit tests (seconds)
 
 .PHONY: bench
 bench: $(READY) ## Measure against what one would use instead
-	@$(BIN)/python -m tests.benchmarks
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
 
 .PHONY: check
 check: $(READY) ## Lint, types, import contracts, the contract's rules and drift
