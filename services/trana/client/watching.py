@@ -107,7 +107,8 @@ class Watching:
             is_lost = not self._answered or now - self._broken_since > self._patience_seconds
             if is_lost or not is_broken_stream(error):
                 raise translate(error, self._address) from error
-        self._on_break(f"the service at {self._address} does not answer; trying again")
+        if now == self._broken_since:
+            self._on_break(f"the service at {self._address} does not answer; trying again")
         time.sleep(self._backoff_seconds * _jitter.uniform(0.5, 1.0))
         self._backoff_seconds = min(2 * self._backoff_seconds, _MAX_BACKOFF_SECONDS)
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from trana.spec.shapes import Shape, ShapeError, describe_shape, input_shape_of, output_shape
 from trana.spec.violation import Violation
-from trana.v1 import training_pb2
+from trana.v1 import network_pb2, training_pb2
+
+_LEARNED = frozenset({"linear", "conv2d", "embedding", "batch_norm1d", "batch_norm2d", "layer_norm"})
 
 
 def check_fit(training: training_pb2.TrainingSpec) -> list[Violation]:
@@ -13,7 +15,7 @@ def check_fit(training: training_pb2.TrainingSpec) -> list[Violation]:
     Args:
         training: A training whose network, dataset and loss keep the declared rules.
     """
-    violations = list(_check_columns(training.dataset))
+    violations = [*_check_columns(training.dataset), *_check_learning(training.network)]
     if violations:
         return violations
     try:
@@ -38,6 +40,18 @@ def _check_columns(dataset: training_pb2.Dataset) -> Iterator[Violation]:
     if column and column == dataset.target:
         description = f'"{column}" is the target, so it cannot say how samples are split'
         yield Violation("dataset.split.column.name", description, "dataset.split_is_target")
+
+
+def _check_learning(network: network_pb2.Network) -> Iterator[Violation]:
+    """Yields a network without a single weight: no optimiser has anything to do with it."""
+    pending = list(network.layers)
+    while pending:
+        layer = pending.pop()
+        if layer.WhichOneof("kind") in _LEARNED:
+            return
+        pending.extend(layer.residual.layers)
+    description = "have no weights to learn; add a layer that has some, such as linear"
+    yield Violation("network.layers", description, "network.nothing_to_learn")
 
 
 def _check_output(training: training_pb2.TrainingSpec, output: Shape | None) -> Iterator[Violation]:

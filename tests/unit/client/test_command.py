@@ -55,8 +55,8 @@ def test_a_wrong_spec_is_2_and_names_each_field(trana: Trana, spec_file: Path, s
     result = trana("submit", spec_file)
     assert result.exit_code == WRONG_USAGE
     assert "wrong in 2 fields" in result.stderr
-    assert "spec.training.epochs\n" in result.stderr
-    assert "spec.training.optimizer.adam.learning_rate\n" in result.stderr
+    assert "  training.epochs\n" in result.stderr
+    assert "  training.optimizer.adam.learning_rate\n" in result.stderr
     assert service.requests == []
     assert trana("submit", "absent.yaml").exit_code == WRONG_USAGE
 

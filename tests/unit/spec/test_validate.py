@@ -176,3 +176,12 @@ def test_the_split_column_plays_no_other_part(iris: Callable[..., job_pb2.JobSpe
     spec.training.dataset.split.column.name = "part"
     spec.training.dataset.features.extend(["a", "part"])
     assert fields(spec) == ["training.dataset.features"]
+
+
+def test_a_network_without_weights_is_refused(iris: Callable[..., job_pb2.JobSpec]) -> None:
+    spec = iris()
+    del spec.training.network.layers[:]
+    spec.training.network.layers.extend([RELU, network_pb2.Layer(residual=network_pb2.Residual(layers=[RELU]))])
+    assert [(v.field, v.rule) for v in validate(spec)] == [("training.network.layers", "network.nothing_to_learn")]
+    spec.training.network.layers[1].residual.layers.add().layer_norm.SetInParent()
+    assert validate(spec) == []

@@ -30,6 +30,8 @@ def draw_curves(epochs: Sequence[epoch_pb2.Epoch], best: Best | None, *, width: 
     )
     if best is not None:
         legend.append("   ● ", "green").append(f"best: epoch {best.epoch}")
+    if _is_wide(epochs):
+        legend.append("   (logarithmic)", "dim")
     drawn = _draw(_thin(epochs, 4 * width), best, max(width, _MIN_WIDTH), max(height - 1, _MIN_HEIGHT))
     return Group(legend, Text.from_ansi(drawn, no_wrap=True, overflow="crop"))
 
@@ -46,13 +48,17 @@ def _draw(epochs: Sequence[epoch_pb2.Epoch], best: Best | None, width: int, heig
             plotext.plot(numbers, losses, color=colour, marker="braille")
     if best is not None:
         plotext.scatter([best.epoch], [best.val_loss], color=_BEST, marker="●")
-    finite = [loss for e in epochs for loss in (e.train_loss, e.val_loss) if math.isfinite(loss)]
-    if finite and min(finite) > 0 and max(finite) / min(finite) > _LOG_FROM_RATIO:
+    if _is_wide(epochs):
         plotext.yscale("log")
     if epochs:
         plotext.xticks(_ticks(epochs[0].epoch, epochs[-1].epoch))
     drawn: str = plotext.build()
     return drawn.rstrip("\n")
+
+
+def _is_wide(epochs: Sequence[epoch_pb2.Epoch]) -> bool:
+    finite = [loss for e in epochs for loss in (e.train_loss, e.val_loss) if math.isfinite(loss)]
+    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > _LOG_FROM_RATIO
 
 
 def _ticks(first: int, last: int) -> list[int]:

@@ -5,6 +5,8 @@ import typer
 from trana.client.command.endings import ExitCode, fail
 from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
 
+_MAX_WIDTH, _MAX_HEIGHT = 120, 24
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -29,13 +31,14 @@ def curve(context: typer.Context, job: JobArgument, server: ServerOption = None,
         raise fail(f"{job} has finished no epoch yet", ExitCode.GOOD)
     from trana.client.command.charts import draw_curves
     from trana.client.command.live import describe_epoch
-    from trana.client.command.printing import console
+    from trana.client.command.printing import console, show
     from trana.client.command.progress import best_of
 
-    out = console()
+    size = console().size
     best = best_of(list(epochs))
-    out.print(draw_curves(epochs, best, width=min(out.width, 160), height=max(10, min(out.height - 4, 24))))
-    for epoch in epochs:
-        if best is not None and epoch.epoch == best.epoch and epoch is not epochs[-1]:
-            out.print(describe_epoch(epoch))
-    out.print(describe_epoch(epochs[-1]))
+    show(
+        draw_curves(epochs, best, width=min(size.width, _MAX_WIDTH), height=max(10, min(size.height - 4, _MAX_HEIGHT)))
+    )
+    told = {epoch.epoch: epoch for epoch in epochs if best is not None and epoch.epoch == best.epoch}
+    told[epochs[-1].epoch] = epochs[-1]
+    show(*(describe_epoch(epoch) for epoch in told.values()))

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trana.client.command.endings import ExitCode, fail
+from trana.client.command.printing import status
 from trana.client.command.serve import service_command
+from trana.client.errors import Unreachable
 
 # The service itself gives its cluster a minute.
 _START_SECONDS = 90.0
@@ -30,7 +32,7 @@ def embedded_service(home: Path, *, num_cpus: int | None, num_gpus: int | None) 
         num_gpus: GPUs to train on; all of the machine's where None.
 
     Raises:
-        typer.Exit: If it does not start; its log's last lines have been shown.
+        typer.Exit: If it does not start, or ends too early; its log's last lines have been shown.
     """
     home.mkdir(parents=True, exist_ok=True)
     ready, log = home / "ready.json", home / "service.log"
@@ -58,7 +60,12 @@ def embedded_service(home: Path, *, num_cpus: int | None, num_gpus: int | None) 
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
     try:
-        yield _wait_until_ready(process, ready, log)
+        with status("starting the service"):
+            address = _wait_until_ready(process, ready, log)
+        try:
+            yield address
+        except Unreachable as error:
+            raise fail(_explain("the service stopped answering", log), ExitCode.UNREACHABLE) from error
     finally:
         _stop(process)
         ready.unlink(missing_ok=True)
@@ -89,6 +96,6 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         process.kill()
         process.wait()

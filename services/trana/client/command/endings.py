@@ -87,4 +87,6 @@ def _tell(error: "TranaError", settings: Settings) -> None:
     number = len(error.violations)
     typer.echo(f"trana: the request is wrong in {number} {'field' if number == 1 else 'fields'}:", err=True)
     for violation in error.violations:
-        typer.echo(f"  {violation.field}\n    {violation.description}", err=True)
+        # As the fields are called in the file that was written, not in the request that holds it.
+        field = violation.field.removeprefix("spec.")
+        typer.echo(f"  {field}\n    {violation.description}", err=True)

@@ -38,18 +38,16 @@ def conclude(
         return
     from rich.text import Text
 
-    from trana.client.command.printing import console
+    from trana.client.command.printing import show
     from trana.client.command.summary import load_lines, result_table
     from trana.client.command.words import job_id, reason, state_name
 
-    out = console()
     ending = f"{job_id(job.name)} {state_name(job.state)}"
-    out.print(Text(": ".join(filter(None, (ending, reason(job)))), "bold"))
-    out.print(result_table(job, checkpoints))
-    for line in load_lines(checkpoints):
-        out.print(Text(line, "dim"), soft_wrap=True)
-    if job.HasField("best_val_loss") and not checkpoints:
-        out.print(Text(f"Fetch the best checkpoint with `trana pull {job_id(job.name)}`."))
+    show(Text(": ".join(filter(None, (ending, reason(job)))), "bold"))
+    if job.HasField("best_val_loss"):
+        show(result_table(job, checkpoints))
+        pull = f"Fetch the best checkpoint with `trana pull {job_id(job.name)}`."
+        show(*(Text(line, "dim", overflow="fold") for line in load_lines(checkpoints) or [pull]))
 
 
 def tell_how_to_go_on(job: str, settings: Settings) -> typer.Exit:

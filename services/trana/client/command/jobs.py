@@ -38,14 +38,14 @@ def get(context: typer.Context, job: JobArgument, server: ServerOption = None, o
     settings = settings_of(context, server, output)
     with settings.client() as client:
         found = client.get(job)
-    from trana.client.command.printing import console, write_json
+    from trana.client.command.printing import show, write_json
 
     if settings.is_json:
         write_json(found)
         return
     from trana.client.command.summary import job_table
 
-    console().print(job_table(found))
+    show(job_table(found))
 
 
 def list_jobs(
@@ -62,14 +62,14 @@ def list_jobs(
     with settings.client() as client:
         terms = _filter(state, label or [], filter_)
         found = list(itertools.islice(client.list(filter=terms, page_size=min(limit, 1000)), limit))
-    from trana.client.command.printing import console, write_json
+    from trana.client.command.printing import show, write_json
 
     if settings.is_json:
         from trana.v1 import job_service_pb2
 
         write_json(job_service_pb2.ListJobsResponse(jobs=found))
     elif found:
-        console().print(_table(found))
+        show(_table(found))
     else:
         typer.echo("No jobs.")
 

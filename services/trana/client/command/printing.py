@@ -1,20 +1,43 @@
 """What commands write to standard output: protobuf as JSON, and tables as wide as the terminal."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+_PIPE_WIDTH = 160
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 
 def console() -> "Console":
     """Returns a console for standard output; a pipe is given room, so that nothing is folded for programs."""
     from rich.console import Console
 
-    found = Console(highlight=False, soft_wrap=False)
-    return found if found.is_terminal else Console(highlight=False, width=max(found.width, 160))
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=max(found.width, _PIPE_WIDTH))
+
+
+def show(*parts: "RenderableType") -> None:
+    """Writes to standard output, without the blanks at the ends of lines that tables are filled up with."""
+    out = console()
+    if out.is_terminal:
+        out.print(*parts, sep="\n")
+        return
+    with out.capture() as capture:
+        out.print(*parts, sep="\n")
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+@contextmanager
+def status(doing: str) -> Iterator[None]:
+    """Shows on a terminal what is being waited for; standard output stays clean."""
+    from rich.console import Console
+
+    with Console(stderr=True, highlight=False).status(f"{doing} ..."):
+        yield
 
 
 def to_dict(message: "Message") -> dict[str, Any]:

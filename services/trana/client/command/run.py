@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # A home of its own: a service that runs on ~/.trana has its database open.
 DEFAULT_HOME = Path("~/.trana/run")
 _CANCEL_SECONDS = 10.0
+_RECONNECT_SECONDS = 3.0
 
 
 def register(app: typer.Typer) -> None:
@@ -48,14 +49,15 @@ def run(
     settings = settings_of(context, None, output)
     folder = (home or DEFAULT_HOME).expanduser().absolute()
     message = read_with_changes(spec, workers=workers, priority=None, labels=())
-    from trana.client.client import check
+    from trana.client.client import Client, check
     from trana.client.command.embedded import embedded_service
 
     # Before anything is started: what is wrong with the spec needs no service to tell.
     check(message)
     with _signals_as_interrupt(), embedded_service(folder, num_cpus=num_cpus, num_gpus=num_gpus) as address:
         settings.server = address
-        with settings.client() as client:
+        # A service of one's own that does not answer will not come back.
+        with Client(address, reconnect_seconds=_RECONNECT_SECONDS) as client:
             job = _run(client, message, settings)
     raise typer.Exit(exit_code_of(job))
 
@@ -67,18 +69,20 @@ def _run(client: "Client", spec: "job_pb2.JobSpec", settings: Settings) -> "job_
     except KeyboardInterrupt:
         # Else it would go on when the next service starts in this home.
         _cancel(client, job.name)
-        typer.echo(f"\n{job.name} is cancelled.", err=True)
+        typer.echo(f"\n{job.name.removeprefix('jobs/')} is cancelled.", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     _conclude(client, job, settings)
     return job
 
 
 def _cancel(client: "Client", job: str) -> None:
+    from trana.client.command.printing import status
     from trana.client.errors import JobFailed, TimedOut, TranaError
 
     try:
-        client.cancel(job)
-        client.wait(job, timeout_seconds=_CANCEL_SECONDS)
+        with status("cancelling the job"):
+            client.cancel(job)
+            client.wait(job, timeout_seconds=_CANCEL_SECONDS)
     except (JobFailed, TimedOut):
         return
     except TranaError as error:
