@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -22,6 +23,9 @@ examples:
 One process is one worker; their number is torchrun's, whatever the job's resources say. Ctrl-C stops after the
 current step; the same command goes on from the last checkpoint.
 """
+
+# Ctrl-C reaches a worker twice: from the terminal, and from torchrun, which hands on its own.
+_SAME_SIGNAL_SECONDS = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,19 +65,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class _Stopping:
-    """Says whether Ctrl-C or SIGTERM came; a second one ends the process at once."""
+    """Says whether Ctrl-C or SIGTERM came; another one, later, ends the process at once."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked: float | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def __call__(self) -> bool:
-        return self._asked
+        return self._asked is not None
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
-        self._asked = True
-        signal.signal(number, signal.SIG_DFL)
+        if self._asked is None:
+            self._asked = time.monotonic()
+        elif time.monotonic() - self._asked > _SAME_SIGNAL_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
 
 class _Printer:

@@ -97,12 +97,15 @@ def read_until_epoch(process: subprocess.Popen[str]) -> list[str]:
     return lines
 
 
-def test_torchrun_hands_sigterm_on_to_both_workers(tmp_path: Path) -> None:
+def test_ctrl_c_stops_all_workers_of_torchrun_with_last_saved(tmp_path: Path) -> None:
     job = write_job(tmp_path, 1_000_000)
     arguments = command(job, "--folder", tmp_path / "kept", workers=2)
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    # As a terminal does it: the signal goes to torchrun and to the workers, to which torchrun hands it on once more.
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    ) as process:
         read_until_epoch(process)
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGINT)
         rest = process.communicate()[0]
     assert "stopped on request" in rest
     assert (tmp_path / "kept" / "checkpoints" / "last").exists()

@@ -63,7 +63,8 @@ def test_one_checkpoint_has_one_validation_loss_for_any_number_of_workers(tmp_pa
 
 
 def test_number_of_workers_does_not_change_the_training(tmp_path: Path) -> None:
-    spec = make_spec(epochs=6)
+    # Adam would hide gradients of a wrong size: its steps do not depend on it.
+    spec = make_spec(epochs=6, optimizer={"sgd": {"learningRate": 0.1, "momentum": 0.9}})
     curves = [
         losses(assert_good(run_ranks(spec, tmp_path / str(world_size), world_size=world_size)))
         for world_size in (1, 2, 3)
@@ -74,7 +75,8 @@ def test_number_of_workers_does_not_change_the_training(tmp_path: Path) -> None:
 
 def test_rank_without_a_sample_changes_nothing(tmp_path: Path) -> None:
     # 6 training samples in 3 steps of 2: the third of three ranks never has one.
-    spec = regression(write_numbers(tmp_path / "n.csv", 8), globalBatchSize=2, epochs=5)
+    sgd = {"sgd": {"learningRate": 0.1}}
+    spec = regression(write_numbers(tmp_path / "n.csv", 8), globalBatchSize=2, epochs=5, optimizer=sgd)
     alone = assert_good(run_ranks(spec, tmp_path / "1", world_size=1))
     group = assert_good(run_ranks(spec, tmp_path / "3", world_size=3))
     assert alone.first_step.num_train == 6
@@ -197,15 +199,12 @@ def test_attempt_that_is_overtaken_ends_on_all_ranks(tmp_path: Path) -> None:
     assert json.loads(read_file(tmp_path, "last", "state.json"))["epoch"] >= 1
 
 
-def test_rank_that_fails_alone_says_why_and_frees_the_others(tmp_path: Path) -> None:
-    def remove_dataset(report: report_pb2.Report, group: Group) -> None:
-        raise AssertionError("nobody should have come so far")
-
+def test_network_that_no_memory_holds_is_told(tmp_path: Path) -> None:
     spec = regression(write_numbers(tmp_path / "n.csv", 64))
-    # 40 TB of weights.
+    # 4 TB of weights.
     spec.network.layers[0].linear.out_features = 1_000_000
     spec.network.layers[1].linear.out_features = 1_000_000
-    spec.network.layers[2].linear.out_features = 1
-    ended = run_ranks(spec, tmp_path / "job", world_size=2, on_report=remove_dataset)
+    ended = run_ranks(spec, tmp_path / "job", world_size=2)
+    assert not ended.reports
     assert OutOfMemoryError in {type(error) for error in ended.errors.values()}
     assert {type(error) for error in ended.errors.values()} <= {OutOfMemoryError, PeerLostError}
