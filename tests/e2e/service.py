@@ -22,7 +22,7 @@ T = TypeVar("T")
 START_SECONDS = 60.0
 
 
-def until(look: Callable[[], T], *, seconds: float, what: str) -> T:
+def until(look: Callable[[], T | None], *, seconds: float, what: str) -> T:
     """Looks again and again until what is seen is true; fails, saying what was awaited, at the deadline."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
