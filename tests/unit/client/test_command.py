@@ -107,7 +107,11 @@ def test_a_service_that_is_not_there_is_4(trana: Trana) -> None:
     result = trana("--server", "127.0.0.1:1", "get", "iris")
     assert result.exit_code == UNREACHABLE
     assert "no Trana service answers at 127.0.0.1:1" in result.stderr
-    assert trana("get", "iris", "--server", "127.0.0.1:1").exit_code == UNREACHABLE
+
+
+def test_the_commands_own_options_win_over_the_roots(trana: Trana, host: Any) -> None:
+    root, own = ("--server", "127.0.0.1:1", "--output", "json"), ("--server", host.address, "--output", "table")
+    assert trana(*root, "cancel", "iris", *own).stdout == "iris CANCELLING\n"
 
 
 def test_submit_sends_the_spec_with_what_the_command_line_says(trana: Trana, service: Any, spec_file: Path) -> None:

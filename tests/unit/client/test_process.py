@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -66,6 +67,22 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
     assert f"iris goes on. Watch it again with `trana --server {host.address} watch iris`" in error
     assert "Traceback" not in error
     assert [type(request).__name__ for request in service.requests] == ["GetJobRequest", "WatchJobRequest"]
+
+
+def test_ctrl_c_while_nothing_answers_is_130() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen([*TRANA, "--server", address, "get", "iris"], stderr=subprocess.PIPE, text=True)
+        try:
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                _, error = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in error
 
 
 def test_a_reader_that_goes_away_leaves_no_traceback(host: Any) -> None:

@@ -5,7 +5,8 @@ import typer
 from trana.client.command.endings import ExitCode, fail
 from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
 
-_MAX_WIDTH, _MAX_HEIGHT = 120, 24
+_MAX_WIDTH = 120
+_MIN_HEIGHT, _MAX_HEIGHT = 10, 24
 
 
 def register(app: typer.Typer) -> None:
@@ -36,9 +37,8 @@ def curve(context: typer.Context, job: JobArgument, server: ServerOption = None,
 
     size = console().size
     best = best_of(list(epochs))
-    show(
-        draw_curves(epochs, best, width=min(size.width, _MAX_WIDTH), height=max(10, min(size.height - 4, _MAX_HEIGHT)))
-    )
+    width, height = min(size.width, _MAX_WIDTH), max(_MIN_HEIGHT, min(size.height - 4, _MAX_HEIGHT))
+    show(draw_curves(epochs, best, width=width, height=height))
     told = {epoch.epoch: epoch for epoch in epochs if best is not None and epoch.epoch == best.epoch}
     told[epochs[-1].epoch] = epochs[-1]
     show(*(describe_epoch(epoch) for epoch in told.values()))
