@@ -60,9 +60,7 @@ async def test_nodes_tell_what_the_machine_was_given(cluster: Cluster) -> None:
     assert (node.cpus, node.gpus) == (2.0, 2.0)
 
 
-async def test_reports_of_rank_0_alone_arrive_in_order_and_can_be_asked_for_again(
-    cluster: Cluster, key: AttemptKey
-) -> None:
+async def test_reports_of_rank_0_arrive_in_order_and_can_be_asked_for_again(cluster: Cluster, key: AttemptKey) -> None:
     await start(cluster, key, "report_many")
     reports, ending = await followed(cluster, key)
     assert [number for number, _ in reports] == list(range(1, 501))

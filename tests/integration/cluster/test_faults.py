@@ -87,7 +87,7 @@ async def test_a_second_service_in_the_same_folder_is_refused(cluster: Cluster, 
     assert cluster.reachable
 
 
-@pytest.mark.parametrize("victim", ["trana.jobs.cluster.agent", "gcs_server", "raylet/raylet"])
+@pytest.mark.parametrize("victim", ["trana.jobs.cluster.agent", "gcs_server"])
 async def test_a_killed_part_of_ray_is_replaced_with_all_of_it(cluster: Cluster, folder: Path, victim: str) -> None:
     await start(cluster, KEY, "forever")
     await first_report(cluster, KEY)
@@ -135,6 +135,17 @@ async def test_nothing_outlives_a_killed_service(tmp_path: Path) -> None:
     await service.wait()
     await until(lambda: not any(is_alive(process.pid) for process in processes), seconds=5)
     await until(lambda: not ray_folder.exists(), seconds=5)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.5])
+async def test_stopping_while_it_starts_leaves_nothing(tmp_path: Path, seconds: float) -> None:
+    cluster = Cluster(ClusterSettings(folder=tmp_path))
+    await cluster.start()
+    await asyncio.sleep(seconds)  # some moment of the start, whichever it is
+    await cluster.stop(keep_attempts=False)
+    assert marked(tmp_path) == []
+    assert not (tmp_path / "session").is_symlink()
+    await Cluster(ClusterSettings(folder=tmp_path)).stop(keep_attempts=False)  # never started: nothing to do
 
 
 async def _ask_head(port: int, *, token: Path) -> str:

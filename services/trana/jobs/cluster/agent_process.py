@@ -77,7 +77,7 @@ class AgentProcess:
             await asyncio.wait({self._keeping})
             self._keeping = None
         if self._lock is not None:
-            await asyncio.to_thread(_remove_ray_folder, self._settings.folder)
+            await asyncio.to_thread(self._clear, None)  # an agent may just have been on its way up
             os.close(self._lock)
             self._lock = None
 
@@ -151,24 +151,26 @@ class AgentProcess:
     async def _watch(self, connection: Connection) -> None:
         """Returns when the agent is gone or does not answer any more."""
         lost = asyncio.create_task(connection.lost())
-        missed, timeout = 0, START_SECONDS
         try:
-            while not lost.done() and missed < MAX_MISSED_PINGS:
-                try:
-                    await connection.call("ping", {}, timeout_seconds=timeout)
-                except ConnectionLost:
-                    return
-                except (TimeoutError, RemoteError) as error:
-                    logger.warning("the cluster does not answer: %r", error)
-                    missed = MAX_MISSED_PINGS if self._connection is None else missed + 1
-                    self._set_reachable(False)
-                else:
-                    missed, timeout = 0, self._settings.call_timeout_seconds
-                    self._connection = connection
-                    self._set_reachable(True)
-                await asyncio.wait({lost}, timeout=PING_SECONDS)
+            await connection.call("ping", {}, timeout_seconds=START_SECONDS)
+            self._connection = connection
+            missed = 0
+            while missed < MAX_MISSED_PINGS and not lost.done():
+                self._set_reachable(not missed)
+                await asyncio.wait({lost}, timeout=0.0 if missed else PING_SECONDS)
+                missed = 0 if await self._answers(connection) else missed + 1
+        except (ConnectionLost, RemoteError, TimeoutError) as error:
+            logger.warning("the cluster agent did not come up: %r", error)
         finally:
             lost.cancel()
+
+    async def _answers(self, connection: Connection) -> bool:
+        try:
+            await connection.call("ping", {}, timeout_seconds=self._settings.call_timeout_seconds)
+        except (ConnectionLost, RemoteError, TimeoutError) as error:
+            logger.warning("the cluster does not answer: %r", error)
+            return False
+        return True
 
     def _clear(self, session: int | None) -> None:
         killed = sweep(self._mark, session=session)
