@@ -63,10 +63,14 @@ def test_a_session_without_any_mark_is_ended_when_named() -> None:
 
 
 def test_the_own_session_is_never_ended() -> None:
-    with started(READY) as sibling:
-        assert line(sibling) == "ready"
-        assert sweep("ours", session=os.getsid(0)) == 0
-        assert sibling.poll() is None
+    # In a session of its own, so that a failure does not end the tests and the terminal with them.
+    code = (
+        "import os, subprocess\nfrom trana.jobs.cluster.sweeping import sweep\n"
+        "sibling = subprocess.Popen(['sleep', '60'])\n"
+        "print(sweep('ours', session=os.getsid(0)), sibling.poll())\nsibling.kill()"
+    )
+    swept = subprocess.run([sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True)
+    assert (swept.returncode, swept.stdout) == (0, "0 None\n")
 
 
 def test_nothing_to_sweep_is_no_error() -> None:
