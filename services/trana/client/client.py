@@ -29,7 +29,7 @@ _SERVICE_CONFIG = {
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
+                "maxBackoff": "0.5s",
                 "backoffMultiplier": 3,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },

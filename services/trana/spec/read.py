@@ -17,7 +17,7 @@ MAX_BYTES = 4 * 2**20
 # No message of the contract is nested deeper; also the limit of protobuf's own parsers.
 MAX_DEPTH = 64
 # Values in a file: generous for 100,000 feature names, and a stop to YAML's aliases that multiply.
-MAX_VALUES = 250_000
+MAX_VALUES = 150_000
 _MAX_QUOTE = 60
 
 # C's parser is ten times faster, but not built everywhere.

@@ -35,8 +35,6 @@ class Root(TyperGroup):
         # The client's errors are grpc's company: imported when there is one to look at.
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
         except Exception as error:
             from trana.client.errors import TranaError
 

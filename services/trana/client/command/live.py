@@ -40,7 +40,8 @@ class LiveView:
         job = self._progress.job
         state = state_name(job.state)
         header = Text(no_wrap=True, overflow="ellipsis")
-        header.append(job_id(job.name), "bold").append("  ").append(state, STATE_STYLES.get(state, ""))
+        # An id may be as long as a line: what is cut off then is not the state.
+        header.append(state, STATE_STYLES.get(state, "")).append("  ").append(job_id(job.name), "bold")
         header.append(f"  {resources(job.spec)}", "dim")
         if job.attempt > 1:
             header.append(f"  attempt {job.attempt}", "yellow")
