@@ -102,9 +102,7 @@ def check(work: Path) -> int:
     for room in GENERATED:
         fresh = {path.name: path.read_bytes() for path in (work / "fresh" / room).iterdir()}
         kept = {path.name: path.read_bytes() for path in (SERVICES / room).glob("*.py*")}
-        stale += [
-            f"{room}/{name}" for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name)
-        ]
+        stale += [f"{room}/{name}" for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name)]
     for name in sorted(stale):
         print(f"services/{name} differs from the contract: run `make proto` and commit", file=sys.stderr)
     return 1 if stale else 0
@@ -113,9 +111,7 @@ def check(work: Path) -> int:
 def image(work: Path) -> Path:
     """Compiles the contract into one file of descriptors and returns its path."""
     path = work / "image.binpb"
-    protoc(
-        "--include_imports", "--include_source_info", f"--descriptor_set_out={path}", *sources(), work=work
-    )
+    protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={path}", *sources(), work=work)
     return path
 
 

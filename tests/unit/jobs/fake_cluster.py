@@ -29,13 +29,14 @@ class FakeCluster:
     def __init__(self, cpus: float = 2) -> None:
         self.cpus = cpus
         self.unreachable = False
+        self.broken: set[str] = set()
         self.refuses: dict[str, Ending] = {}
         self.there: dict[AttemptKey, FakeAttempt] = {}
         self.calls: list[str] = []
         self._news = asyncio.Condition()
 
     def _ask(self, call: str) -> None:
-        if self.unreachable:
+        if self.unreachable or call.partition(" ")[0] in self.broken:
             raise ClusterUnreachable("down")
         self.calls.append(call)
 

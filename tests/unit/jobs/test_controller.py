@@ -36,13 +36,13 @@ class House:
         self.folder = folder
         self.controller = self.new_controller()
 
-    def new_controller(self) -> Controller:
+    def new_controller(self, **settings: float) -> Controller:
         return Controller(
             store=self.store,
             cluster=self.cluster,
             bell=Bell(),
             clock=lambda: later(self.seconds),
-            settings=ControllerSettings(jobs_folder=self.folder, tick_seconds=0.01),
+            settings=ControllerSettings(self.folder, tick_seconds=0.01, **settings),  # type: ignore[arg-type]
         )
 
     async def submit(self, job: str, **options: Any) -> None:
@@ -172,6 +172,17 @@ async def test_unreachable_cluster_is_not_a_death(house: House) -> None:
     await house.cluster.report(A1, result())
     await house.cluster.end(A1, Ending())
     assert (await house.state("a", states.SUCCEEDED)).attempt == 1
+
+
+async def test_attempt_that_cannot_be_started_in_time_is_tried_again(house: House) -> None:
+    house.controller = house.new_controller(start_timeout_seconds=0.05)
+    house.cluster.broken.add("start")
+    await house.submit("a")
+    async with asyncio.timeout(5):
+        while (await house.store.get_job("a")).cause != Cause.CAUSE_START_TIMEOUT:
+            await house.controller.step()
+    house.cluster.broken.clear()
+    await house.until(lambda: A2 in house.cluster.there)
 
 
 async def test_attempt_that_is_proven_gone_is_tried_again(house: House) -> None:

@@ -59,8 +59,11 @@ class Follower:
 
     async def _until_the_end(self, *, after: int, start: bool) -> Ending:
         try:
-            if start:
-                await self._until_done(self._start)
+            if start and not await self._started():
+                seconds = self._settings.start_timeout_seconds
+                return Ending(
+                    Cause.CAUSE_START_TIMEOUT, f"the cluster could not be asked to start it for {seconds:g} s"
+                )
             while True:
                 try:
                     poll = await self._cluster.poll(self._key, after=after, wait_seconds=self._settings.poll_seconds)
@@ -75,6 +78,15 @@ class Follower:
                     return poll.ending
         except AttemptGone:
             return Ending(Cause.CAUSE_NODE_LOST, "the supervisor of the workers is gone, and they with it")
+
+    async def _started(self) -> bool:
+        """Starts the attempt; False where that did not work in time, whoever is to blame."""
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_seconds):
+                await self._until_done(self._start)
+        except TimeoutError:
+            return False
+        return True
 
     async def _start(self) -> None:
         record = await self._store.get_job(self._key.job)
