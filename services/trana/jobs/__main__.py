@@ -21,19 +21,18 @@ from trana.jobs import logs
 from trana.jobs.api.job_service import JobService
 from trana.jobs.api.server import Server
 from trana.jobs.cluster.cluster import Cluster
-from trana.jobs.cluster.contract import ClusterSettings, ClusterUnreachable
+from trana.jobs.cluster.contract import ClusterSettings, ClusterUnreachable, FolderInUse
 from trana.jobs.controller.loop import Controller
 from trana.jobs.controller.seams import ControllerSettings
 from trana.jobs.domain.changes import Change
 from trana.jobs.metrics import Metrics
 from trana.jobs.scheduling.ledger import Node
-from trana.jobs.settings import Settings
+from trana.jobs.settings import EMBEDDED, Settings, SettingsError
 from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Bell, Wakeups
 
 log = structlog.get_logger("trana.jobs")
 FIRST_CONTACT_SECONDS = 60.0
-EMBEDDED = "local"
 
 
 def clock() -> datetime:
@@ -177,12 +176,16 @@ def _host(listen: str) -> str:
 
 
 def main() -> int:
-    """The process; returns its exit code: 0 stopped as asked, 1 the service could not go on."""
-    settings = Settings()
+    """The process; returns its exit code: 0 stopped as asked, 1 the service could not go on, 2 wrong usage."""
+    try:
+        settings = Settings.read()
+    except SettingsError as error:
+        sys.stderr.write(f"cannot serve: {error}\n")
+        return 2
     logs.configure(style=settings.log_format, level=settings.log_level)
     try:
         asyncio.run(serve(settings))
-    except OSError as error:
+    except (OSError, FolderInUse) as error:
         log.error("cannot serve", error=str(error))
         return 1
     return 0

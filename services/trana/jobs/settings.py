@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EMBEDDED = "local"
+
+
+class SettingsError(Exception):
+    """An option or a variable of the environment is wrong."""
 
 
 def _host_and_port(text: str) -> str:
@@ -67,6 +73,31 @@ class Settings(BaseSettings):
         default=5.0, ge=0, description="for workers to stop by themselves before they are killed"
     )
     drain_seconds: float = Field(default=5.0, ge=0, description="for running calls to finish when the service stops")
+
+    @model_validator(mode="after")
+    def _check_token(self) -> Self:
+        if self.ray_address != EMBEDDED and self.ray_token_path is None:
+            raise ValueError(
+                f"Ray at {self.ray_address} is joined with token authentication only: name the file that holds its "
+                "token with --ray-token-path"
+            )
+        return self
+
+    @classmethod
+    def read(cls) -> Self:
+        """Reads the command line and the environment.
+
+        Raises:
+            SettingsError: a value is wrong; the text names the option and what would be right.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = [
+                " ".join(["--" + "-".join(map(str, found["loc"])).replace("_", "-"), found["msg"]]).removeprefix("-- ")
+                for found in error.errors()
+            ]
+            raise SettingsError("; ".join(problems).replace("Value error, ", "")) from error
 
     @property
     def folder(self) -> Path:

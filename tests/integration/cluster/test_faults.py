@@ -24,6 +24,7 @@ from integration.cluster.driving import (
     until,
 )
 from trana.jobs.cluster.cluster import AttemptGone, Cluster, ClusterSettings, ClusterUnreachable
+from trana.jobs.cluster.contract import FolderInUse
 from trana.jobs.domain.attempt import AttemptKey
 
 pytestmark = [pytest.mark.ray, pytest.mark.asyncio(loop_scope="module")]
@@ -82,7 +83,7 @@ async def test_the_token_is_for_its_owner_alone(cluster: Cluster, folder: Path) 
 
 
 async def test_a_second_service_in_the_same_folder_is_refused(cluster: Cluster, folder: Path) -> None:
-    with pytest.raises(RuntimeError, match="another service uses the runtime folder"):
+    with pytest.raises(FolderInUse, match="another service uses"):
         await Cluster(ClusterSettings(folder=folder)).start()
     assert cluster.reachable
 

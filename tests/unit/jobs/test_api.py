@@ -210,7 +210,7 @@ async def test_shapes_that_cannot_fit_name_both_layers(site: Site) -> None:
 async def test_more_workers_than_the_cluster_has_is_refused_with_what_it_has(site: Site) -> None:
     code, text, _ = await refused(site.stub.CreateJob(api.CreateJobRequest(spec=spec(workers=5))))
     assert code == grpc.StatusCode.FAILED_PRECONDITION
-    assert "needs 5 workers of 1 CPUs each, but the cluster has 2 CPUs and 0 GPUs on 1 node" in text
+    assert "needs 5 workers of 1 CPU each, but the cluster has 2 CPUs and 0 GPUs on 1 node" in text
 
 
 async def test_job_is_accepted_while_the_cluster_was_never_seen(site: Site) -> None:

@@ -141,7 +141,7 @@ async def test_jobs_start_in_order_of_priority_as_places_come_free(house: House)
 
 async def test_waiting_job_says_why(house: House) -> None:
     await house.submit("a", workers=5)
-    await house.message("a", "needs 5 workers of 1 CPUs each, but the cluster has 2 CPUs")
+    await house.message("a", "needs 5 workers of 1 CPU each, but the cluster has 2 CPUs")
 
 
 async def test_lost_worker_gives_a_new_attempt_and_keeps_the_curve(house: House) -> None:

@@ -31,7 +31,7 @@ def test_higher_priority_goes_first_then_the_older() -> None:
 def test_gang_starts_whole_or_not_at_all() -> None:
     decisions = decide(NOW, [waiting("a", 3)], held=[Gang(2, 1)], nodes=[Node("n1", 2), Node("n2", 2)])
     assert started(decisions) == []
-    assert reasons(decisions)["a"] == "needs 3 workers of 1 CPUs each; free are 2 CPUs and 0 GPUs"
+    assert reasons(decisions)["a"] == "needs 3 workers of 1 CPU each; free: 2 CPUs, 0 GPUs"
 
 
 def test_small_job_does_not_overtake_one_that_waits_for_room() -> None:

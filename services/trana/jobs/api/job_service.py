@@ -29,6 +29,7 @@ from trana.v1.job_pb2 import Job, JobSpec
 Context = ServicerContext[Any, Any]
 # Events are read in pieces, so that a long history does not fill the memory for a slow watcher.
 EVENTS_AT_ONCE = 500
+CHECKING = "waits for its dataset to be checked"
 # A bell that is missed costs at most this long.
 WATCH_SECONDS = 5.0
 
@@ -66,7 +67,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             return earlier.to_message()
         await self._check_capacity(request.spec)
         now = self._clock()
-        change = changes.created(JobRecord(request.job_id or _new_id(), request.spec, QUEUED, now, now))
+        record = JobRecord(request.job_id or _new_id(), request.spec, QUEUED, now, now, message=CHECKING)
+        change = changes.created(record)
         if request.validate_only:
             return change.record.to_message()
         record, _ = await self._store.create_job(change, made)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trana.jobs.cluster.contract import ClusterSettings, ClusterUnreachable
+from trana.jobs.cluster.contract import ClusterSettings, ClusterUnreachable, FolderInUse
 from trana.jobs.cluster.environment import agent_environment, mark_of, token_path
 from trana.jobs.cluster.launch import Launch
 from trana.jobs.cluster.protocol import Connection, ConnectionLost, RemoteError
@@ -62,7 +62,7 @@ class AgentProcess:
         """Starts to keep an agent, which will be reachable some seconds later.
 
         Raises:
-            RuntimeError: Another service uses the runtime folder.
+            FolderInUse: Another service uses the runtime folder.
         """
         folder = self._settings.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def _lock(folder: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
-        raise RuntimeError(f"another service uses the runtime folder {folder}: give each its own") from error
+        raise FolderInUse(f"another service uses {folder}: give each a home of its own") from error
     return lock
 
 

@@ -48,7 +48,7 @@ class Cluster:
         Call it from the main thread's event loop: the agent ends with the thread that started it.
 
         Raises:
-            RuntimeError: Another service uses the runtime folder.
+            FolderInUse: Another service uses the runtime folder.
         """
         await self._agent.start()
 

@@ -19,6 +19,10 @@ class ClusterUnreachable(Exception):
     """The agent or the head cannot be asked now. Never proof that anything died."""
 
 
+class FolderInUse(Exception):
+    """Another service uses the runtime folder."""
+
+
 class AttemptGone(Exception):
     """Proof that no supervisor of that name lives in the cluster."""
 

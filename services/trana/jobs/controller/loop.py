@@ -103,7 +103,7 @@ class Controller:
         if job.state != states.QUEUED:
             return None
         if ending.good:
-            return changes.Change(replace(job, checked=True, update_time=self._clock()))
+            return changes.Change(replace(job, checked=True, message="", update_time=self._clock()))
         return changes.moved(job, states.FAILED, now=self._clock(), cause=ending.cause, message=ending.message)
 
     async def _schedule(self, queue: Sequence[JobRecord], opened: Open) -> None:

@@ -94,7 +94,8 @@ def attempt_started(record: JobRecord, *, now: datetime) -> Change | None:
     if record.state != states.QUEUED:
         return None
     number = record.attempt + 1
-    change = moved(replace(record, attempt=number, not_before=None), states.STARTING, now=now)
+    waiting = replace(record, attempt=number, not_before=None)
+    change = moved(waiting, states.STARTING, now=now, message="its workers are being started")
     attempt = AttemptRecord(AttemptKey(record.id, number), create_time=now, first_epoch=record.epoch)
     return replace(change, attempt=attempt)
 

@@ -91,7 +91,9 @@ def _hindrance(
     if ledger.admit(waiting.gang):
         return None
     cpus, gpus = ledger.free()
-    return _Hindrance(f"needs {describe(waiting.gang)}; free are {cpus:g} CPUs and {gpus:g} GPUs", blocks=True)
+    return _Hindrance(
+        f"needs {describe(waiting.gang)}; free: {_count(cpus, 'CPU')}, {_count(gpus, 'GPU')}", blocks=True
+    )
 
 
 def can_ever_hold(gang: Gang, nodes: Iterable[Node]) -> bool:
@@ -101,13 +103,15 @@ def can_ever_hold(gang: Gang, nodes: Iterable[Node]) -> bool:
 
 def describe(gang: Gang) -> str:
     """The gang in words."""
-    gpus = f" and {gang.gpus_per_worker:g} GPUs" if gang.gpus_per_worker else ""
-    workers = f"{gang.num_workers} worker{'s' if gang.num_workers != 1 else ''}"
-    return f"{workers} of {gang.cpus_per_worker:g} CPUs{gpus} each"
+    gpus = f" and {_count(gang.gpus_per_worker, 'GPU')}" if gang.gpus_per_worker else ""
+    return f"{_count(gang.num_workers, 'worker')} of {_count(gang.cpus_per_worker, 'CPU')}{gpus} each"
 
 
 def describe_nodes(nodes: Sequence[Node]) -> str:
     """The cluster in words."""
-    cpus = sum(node.cpus for node in nodes)
-    gpus = sum(node.gpus for node in nodes)
-    return f"{cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} node{'s' if len(nodes) != 1 else ''} in all"
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    return f"{_count(cpus, 'CPU')} and {_count(gpus, 'GPU')} on {_count(len(nodes), 'node')} in all"
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
