@@ -93,6 +93,15 @@ class CheckpointFolder:
             FencedError: If a newer attempt has taken over.
         """
         name = f"{header.epoch:06d}-{header.kind}-attempt-{self._attempt}"
+        try:
+            self._publish(name, header, files)
+        except StorageError:
+            # A newer attempt clears away what this one was writing.
+            self._check_fence()
+            raise
+        return self.describe(name)
+
+    def _publish(self, name: str, header: Header, files: Mapping[str, bytes]) -> None:
         with _translated(f"save the checkpoint {self._root / name}"):
             self._check_fence()
             aside = self.path(name + _TMP)
@@ -108,7 +117,6 @@ class CheckpointFolder:
             self.verify(name)
             self.point(header.kind, name)
             self._prune()
-        return self.describe(name)
 
     def lasts(self) -> list[str]:
         """Returns the names of all last checkpoints, the newest first; not all of them need be whole."""

@@ -1,6 +1,7 @@
 """One rank: sets up the process and the group, trains, and leaves in order."""
 
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -111,6 +112,20 @@ def _joined(place: Place, address: str, port: int) -> Iterator[None]:
     )
     try:
         yield
+    except BaseException as error:
+        # The frames hold DDP, and DDP the group. Were it the last to let go of it, it would join the group's threads
+        # without releasing the interpreter, for which one of them may be waiting: a deadlock.
+        traceback.clear_frames(error.__traceback__)
+        # Ends what is still under way, and closes the connections: so the others learn at once that this rank is
+        # gone, and it need not wait for them until the timeout.
+        _world().abort()
+        raise
     finally:
-        # Also closes the connections, whereby the others learn at once that this rank is gone.
         dist.destroy_process_group()
+
+
+def _world() -> dist.ProcessGroup:
+    """Returns the group of all ranks; it has been joined."""
+    group = dist.group.WORLD
+    assert group is not None
+    return group

@@ -2,12 +2,12 @@
 
 import multiprocessing
 import os
-import queue
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -76,45 +76,53 @@ def run_ranks(
     outcome = Outcome()
     deadline = time.monotonic() + _DEADLINE_SECONDS
     try:
-        # What a rank has told is still to be read when it has ended.
-        while group.is_alive() or not group.messages.empty():
+        while group.pipes:
             assert time.monotonic() < deadline, "the ranks did not end in time"
-            try:
-                rank, message = group.messages.get(timeout=0.05)
-            except queue.Empty:
-                continue
-            if isinstance(message, Exception):
-                outcome.errors[rank] = message
-                continue
-            report = report_pb2.Report.FromString(message)
-            outcome.reports.append(report)
-            on_report(report, group)
+            for rank, message in group.receive():
+                if isinstance(message, Exception):
+                    outcome.errors[rank] = message
+                    continue
+                report = report_pb2.Report.FromString(message)
+                outcome.reports.append(report)
+                on_report(report, group)
     finally:
         outcome.exit_codes = group.end()
     return outcome
 
 
 class Group:
-    """The processes of a group."""
+    """The processes of a group. They share no lock, for one that is killed would never give it back."""
 
     def __init__(self, spec: training_pb2.TrainingSpec, folder: Path, *, world_size: int, attempt: int) -> None:
-        self.messages: Any = _FORK.Queue()
-        self.stopping = _FORK.Event()
+        self.pipes: dict[Connection, int] = {}
+        self.stopping = _FORK.RawValue("b", 0)
+        self.processes: list[BaseProcess] = []
         port = free_port()
-        self.processes: list[BaseProcess] = [
-            _FORK.Process(
+        for rank in range(world_size):
+            ours, theirs = _FORK.Pipe(duplex=False)
+            process = _FORK.Process(
                 target=_rank,
                 args=(spec.SerializeToString(), rank, world_size, port, str(folder), attempt),
-                kwargs={"messages": self.messages, "stopping": self.stopping},
+                kwargs={"pipe": theirs, "stopping": self.stopping},
                 daemon=True,
             )
-            for rank in range(world_size)
-        ]
-        for process in self.processes:
             process.start()
+            # Held by the rank alone, so that its end is the pipe's.
+            theirs.close()
+            self.pipes[ours] = rank
+            self.processes.append(process)
 
-    def is_alive(self) -> bool:
-        return any(process.is_alive() for process in self.processes)
+    def receive(self) -> Iterator[tuple[int, bytes | Exception]]:
+        """Yields what ranks have told by now; waits a moment for it."""
+        for pipe in wait(list(self.pipes), timeout=0.1):
+            assert isinstance(pipe, Connection)
+            try:
+                yield self.pipes[pipe], pipe.recv()
+            except (EOFError, OSError):
+                del self.pipes[pipe]
+
+    def stop(self) -> None:
+        self.stopping.value = 1
 
     def kill(self, rank: int) -> None:
         pid = self.processes[rank].pid
@@ -130,7 +138,15 @@ class Group:
 
 
 def _rank(
-    spec: bytes, rank: int, world_size: int, port: int, folder: str, attempt: int, *, messages: Any, stopping: Any
+    spec: bytes,
+    rank: int,
+    world_size: int,
+    port: int,
+    folder: str,
+    attempt: int,
+    *,
+    pipe: Any,
+    stopping: Any,
 ) -> None:
     from trana.trainer.worker import run
 
@@ -146,8 +162,8 @@ def _rank(
             use_gpu=False,
             folder=folder,
             attempt=attempt,
-            report=lambda message: messages.put((rank, message)),
-            should_stop=stopping.is_set,
+            report=pipe.send,
+            should_stop=lambda: bool(stopping.value),
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, the test wants to see it
-        messages.put((rank, error))
+        pipe.send(error)

@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from integration.trainer.ranks import Group, Outcome, run_ranks
 from trana.trainer.errors import FencedError, NotFiniteError, OutOfMemoryError, PeerLostError, StorageError
+from trana.trainer.publish import CheckpointFolder
 from trana.v1 import report_pb2, training_pb2
 from unit.trainer.specs import IRIS, make_spec, regression, write_csv, write_numbers
 
@@ -128,7 +129,7 @@ def test_job_resumes_on_another_number_of_workers(tmp_path: Path) -> None:
 
     def stop(report: report_pb2.Report, group: Group) -> None:
         if report.epoch.epoch == 2:
-            group.stopping.set()
+            group.stop()
 
     run_ranks(spec, tmp_path / "cut", world_size=2, on_report=stop)
     resumed = assert_good(run_ranks(spec, tmp_path / "cut", world_size=1, attempt=2))
@@ -140,7 +141,7 @@ def test_all_ranks_stop_together_when_asked(tmp_path: Path) -> None:
 
     def stop(report: report_pb2.Report, group: Group) -> None:
         if report.epoch.epoch == 2:
-            group.stopping.set()
+            group.stop()
 
     stopped = assert_good(run_ranks(spec, tmp_path, world_size=2, on_report=stop))
     assert stopped.result.stop_reason == report_pb2.STOP_REASON_REQUESTED
@@ -191,7 +192,7 @@ def test_failed_save_is_the_same_error_on_all_ranks(tmp_path: Path) -> None:
 def test_attempt_that_is_overtaken_ends_on_all_ranks(tmp_path: Path) -> None:
     def overtake(report: report_pb2.Report, group: Group) -> None:
         if report.epoch.epoch == 1:
-            (tmp_path / "attempt").write_text("2")
+            CheckpointFolder(tmp_path, attempt=2).take_over()
 
     ended = run_ranks(make_spec(epochs=100_000), tmp_path, world_size=2, on_report=overtake)
     assert {rank: type(error) for rank, error in ended.errors.items()} == {0: FencedError, 1: FencedError}

@@ -5,11 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from google.protobuf.json_format import MessageToDict
 from safetensors.numpy import load
+from safetensors.torch import load as load_tensors
+from torch.nn import functional
+from trana.trainer.data.dataset import load as read_dataset
 from trana.trainer.errors import FencedError, NotFiniteError, StorageError, UserError
+from trana.trainer.network import build_network
 from trana.v1 import report_pb2, training_pb2
-from unit.trainer.specs import make_spec, regression, write_csv, write_numbers
+from unit.trainer.specs import IRIS, make_spec, regression, write_csv, write_numbers
 from unit.trainer.training import Trained, run
 
 DROPOUT = [
@@ -56,6 +61,29 @@ def test_best_is_the_lowest_validation_loss(tmp_path: Path) -> None:
     assert [epoch.epoch for epoch in trained.epochs if epoch.best][-1] == trained.result.best_epoch
     state = json.loads(trained.file("best", "state.json"))
     assert (state["epoch"], float.fromhex(state["val_loss_hex"])) == (trained.result.best_epoch, lowest)
+
+
+def test_test_is_made_with_the_best_weights(tmp_path: Path) -> None:
+    spec = make_spec(epochs=8, optimizer={"sgd": {"learningRate": 0.8, "momentum": 0.9}})
+    header, *rows = IRIS.read_text().splitlines()
+    spec.dataset.csv.uri = write_csv(tmp_path / "train.csv", header, *rows[::2]).as_uri()
+    held = write_csv(tmp_path / "held.csv", header, *rows[1::2]).as_uri()
+    spec.dataset.split.uris.validation = spec.dataset.split.uris.test = held
+    result = run(spec, tmp_path / "job").result
+    assert result.best_epoch < 8, "the training should not end with its best"
+    assert result.test_metrics["test_loss"] == result.best_val_loss
+
+
+def test_losses_are_those_of_evaluation_mode(tmp_path: Path) -> None:
+    spec = make_spec(network={"layers": DROPOUT}, epochs=2)
+    trained = run(spec, tmp_path)
+    network = build_network(spec.network, (4,), seed=0)
+    network.load_state_dict(load_tensors(trained.file("last", "network.safetensors")))
+    dataset = read_dataset(spec)
+    for samples, loss in ((dataset.train, "train_loss"), (dataset.validation, "val_loss")):
+        output = network.eval()(torch.as_tensor(samples.features))
+        expected = functional.cross_entropy(output, torch.as_tensor(samples.targets)).item()
+        assert getattr(trained.epochs[-1], loss) == pytest.approx(expected, rel=1e-6)
 
 
 def test_equal_loss_keeps_the_older_best(tmp_path: Path) -> None:
