@@ -25,7 +25,9 @@ PAIR = Gang(num_workers=2, cpus_per_worker=1.0)
 async def running(settings: ClusterSettings, *, keep_attempts: bool = False) -> AsyncIterator[Cluster]:
     """A cluster that is up, with the toys importable in its workers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", TOYS)  # the workers inherit it from the agent, and the agent from here
+        patch.setenv(
+            "PYTHONPATH", TOYS, prepend=os.pathsep
+        )  # the workers inherit it from the agent, and the agent from here
         cluster = Cluster(settings)
         await cluster.start()
         try:
