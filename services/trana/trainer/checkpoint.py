@@ -94,14 +94,26 @@ class Checkpoints:
         names = ([progress.best.name] if progress.best else []) + self._folder.lasts()[:1]
         return [self._folder.describe(name) for name in names] if progress.epoch else []
 
-    def save_best(self, epoch: epoch_pb2.Epoch) -> tuple[Best, checkpoint_pb2.Checkpoint]:
-        """Publishes the network after an epoch as the best."""
+    def save_best(
+        self, epoch: epoch_pb2.Epoch, before: Best | None
+    ) -> tuple[Best | None, list[checkpoint_pb2.Checkpoint]]:
+        """Publishes the network after an epoch where that is the best.
+
+        Args:
+            epoch: What the epoch gave.
+            before: The best so far.
+
+        Returns:
+            The best now, and what was published.
+        """
 
         def publish() -> checkpoint_pb2.Checkpoint:
             return self._folder.publish(Header(BEST, epoch.epoch, epoch.val_loss), self._files(BEST, epoch))
 
+        if not epoch.best:
+            return before, []
         checkpoint = on_rank0(publish, self._place)
-        return Best(epoch.epoch, epoch.val_loss, Path(checkpoint.uri).name), checkpoint
+        return Best(epoch.epoch, epoch.val_loss, Path(checkpoint.uri).name), [checkpoint]
 
     def save_last(self, progress: Progress) -> list[checkpoint_pb2.Checkpoint]:
         """Publishes a training where it is due by the spec; else holds it back, for `save_held`."""

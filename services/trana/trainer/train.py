@@ -79,10 +79,7 @@ def train(
         _check_finite(spec, progress, train_loss, val_loss)
 
         epoch = _describe(progress, ran, train_loss, val_loss, place)
-        best, published = progress.best, []
-        if epoch.best:
-            best, checkpoint = checkpoints.save_best(epoch)
-            published.append(checkpoint)
+        best, published = checkpoints.save_best(epoch, progress.best)
         # The clock runs on: saving the last checkpoint counts for the next epoch, for this one is written down in it.
         epoch.duration_seconds, clock = time.monotonic() - clock, time.monotonic()
         epoch.create_time.GetCurrentTime()
@@ -95,9 +92,8 @@ def train(
     if not progress.has_ended:
         reporter.tell_checkpoints(checkpoints.save_held())
         return reporter.tell_result(progress, report_pb2.STOP_REASON_REQUESTED, {})
-    return reporter.tell_result(
-        progress, progress.stop_reason, _test(network, loss, dataset, checkpoints, progress, place)
-    )
+    metrics = _test(network, loss, dataset, checkpoints, progress, place)
+    return reporter.tell_result(progress, progress.stop_reason, metrics)
 
 
 @dataclass(frozen=True, slots=True)
