@@ -45,8 +45,8 @@ bench: $(READY) ## Measure against what one would use instead
 .PHONY: check
 check: $(READY) ## Lint, types, import contracts, the contract's rules and drift
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports | tail -n 3
+	@$(BIN)/mypy --no-error-summary
+	@out=$$($(BIN)/lint-imports --no-logo) || { echo "$$out"; exit 1; }
 	@$(BIN)/python proto/generate.py --lint
 	@$(BIN)/python proto/generate.py --check
 	@echo "check: all good"
