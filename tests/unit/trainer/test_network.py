@@ -97,8 +97,8 @@ def test_cross_entropy_is_per_sample() -> None:
 
 def test_binary_cross_entropy_is_per_sample() -> None:
     loss = build_loss(make_spec(loss={"bce": {}}).loss)
-    output, targets = torch.tensor([[2.0], [-1.0], [1.0]]), torch.tensor([1, 0, 0])
-    assert loss.per_sample(output, targets).tolist() == pytest.approx([0.126928, 0.313262, 1.313262])
+    output, targets = torch.tensor([[2.0], [-1.0], [0.3]]), torch.tensor([1, 0, 0])
+    assert loss.per_sample(output, targets).tolist() == pytest.approx([0.126928, 0.313262, 0.854355])
     assert loss.is_right is not None
     assert loss.is_right(output, targets).tolist() == [True, True, False]
 

@@ -108,6 +108,7 @@ def test_bom_quotes_and_delimiter_are_understood(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfa;species\r\n" + rows.encode())
     spec = _spec(path)
     spec.dataset.csv.delimiter = ";"
+    spec.dataset.features.append("a")
     dataset = load(spec)
     assert dataset.classes == ("NA", "b;c")
     assert dataset.input_shape == (1,)
@@ -156,11 +157,12 @@ def test_input_shape_must_take_all_columns(tmp_path: Path) -> None:
     )
 
 
-def test_ids_may_be_out_of_range_in_any_split(tmp_path: Path) -> None:
-    rows = [f"{row % 4},{row % 2}" for row in range(20)] + ["-1,0"]
+@pytest.mark.parametrize("wrong", ["-1", "4", "2.5", "1e30"])
+def test_wrong_id_is_found_in_any_split(tmp_path: Path, wrong: str) -> None:
+    rows = [f"{row % 4},{row % 2}" for row in range(20)] + [f"{wrong},0"]
     layers = [{"embedding": {"numEmbeddings": 4, "embeddingDim": 2}}, {"flatten": {}}, {"linear": {"outFeatures": 2}}]
     path = write_csv(tmp_path / "ids.csv", "word,species", *rows)
-    assert "row 22, column word: -1.0 is no id" in _fail(_spec(path, network={"layers": layers}))
+    assert f"row 22, column word: {float(wrong)} is no id" in _fail(_spec(path, network={"layers": layers}))
 
 
 def _column_spec(path: Path, **rule: str) -> Any:

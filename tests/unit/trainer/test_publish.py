@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from trana.trainer import publish
 from trana.trainer.errors import FencedError, StorageError
 from trana.trainer.publish import BEST, LAST, CheckpointFolder, Header
 from trana.v1 import checkpoint_pb2
@@ -95,19 +96,38 @@ def test_older_attempt_may_no_longer_save(tmp_path: Path) -> None:
     assert older.lasts() == ["000001-last-attempt-1"]
 
 
-def test_attempt_that_is_overtaken_while_it_writes_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("finds_the_files", [True, False])
+def test_attempt_that_is_overtaken_while_it_writes_gives_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finds_the_files: bool
+) -> None:
     older = open_folder(tmp_path, 1)
     manifest = CheckpointFolder._manifest
 
     def overtaken(self: CheckpointFolder, header: Header, files: dict[str, bytes]) -> bytes:
         open_folder(tmp_path, 2)
-        older.path("000001-last-attempt-1.tmp").mkdir(exist_ok=True)
+        if not finds_the_files:
+            # The newer attempt looked before there were any.
+            older.path("000001-last-attempt-1.tmp").mkdir()
         return manifest(self, header, files)
 
     monkeypatch.setattr(CheckpointFolder, "_manifest", overtaken)
     with pytest.raises(FencedError):
         save(older, LAST, 1)
     assert older.lasts() == []
+
+
+def test_disk_that_keeps_something_else_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = open_folder(tmp_path)
+    save(folder, BEST, 1)
+    write = publish._write_file
+
+    def flip(path: Path, content: bytes) -> None:
+        write(path, content[:-1] + b"x" if path.name == "network.safetensors" else content)
+
+    monkeypatch.setattr(publish, "_write_file", flip)
+    with pytest.raises(StorageError, match=r"network.safetensors is damaged"):
+        save(folder, BEST, 2)
+    assert folder.path("best").resolve().name == "000001-best-attempt-1"
 
 
 def test_what_was_half_written_is_cleared_away(tmp_path: Path) -> None:

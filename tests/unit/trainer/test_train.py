@@ -41,6 +41,7 @@ def test_training_reports_in_order_and_improves(tmp_path: Path) -> None:
     assert [epoch.epoch for epoch in trained.epochs] == list(range(1, 11))
     assert [epoch.step for epoch in trained.epochs] == list(range(6, 61, 6))
     assert trained.epochs[-1].val_loss < trained.epochs[0].val_loss / 2
+    assert all(set(epoch.metrics) == {"train_accuracy", "val_accuracy"} for epoch in trained.epochs)
     assert all(epoch.samples_per_second > 0 and epoch.duration_seconds > 0 for epoch in trained.epochs)
     first = trained.reports[0].first_step
     assert (first.num_train, first.num_validation, first.num_test) == (90, 30, 30)
@@ -229,6 +230,12 @@ def test_early_stopping_ends_the_training_and_keeps_the_best(tmp_path: Path) -> 
     assert run(spec, tmp_path, attempt=2).result == trained.result
 
 
+def test_early_stopping_counts_on_after_resuming(tmp_path: Path) -> None:
+    spec = make_spec(epochs=100, optimizer={"sgd": {"learningRate": 1e-30}}, earlyStopping={"patience": 3})
+    run(spec, tmp_path, kill_after=2)
+    assert [epoch.epoch for epoch in run(spec, tmp_path, attempt=2).epochs] == [1, 2, 3, 4]
+
+
 def test_plateau_lowers_the_learning_rate(tmp_path: Path) -> None:
     spec = make_spec(
         epochs=4, optimizer={"sgd": {"learningRate": 1e-30}}, schedule={"plateau": {"factor": 0.5, "patience": 1}}
@@ -255,6 +262,21 @@ def test_not_finite_step_is_named(tmp_path: Path) -> None:
     spec.global_batch_size = 8
     with pytest.raises(NotFiniteError, match=r"in epoch 1, step [23] of 6"):
         run(spec, tmp_path / "job")
+
+
+def test_evaluation_that_is_not_finite_is_told(tmp_path: Path) -> None:
+    spec = explosive(tmp_path / "n.csv")
+    # The one step of an epoch sees the weights before it leaps.
+    spec.optimizer.sgd.learning_rate = 1e30
+    with pytest.raises(NotFiniteError, match="when it was evaluated after epoch 1"):
+        run(spec, tmp_path / "job")
+
+
+def test_optimiser_follows_the_schedule(tmp_path: Path) -> None:
+    # From the second epoch on it has all but stopped.
+    spec = make_spec(optimizer={"sgd": {"learningRate": 0.5}}, schedule={"step": {"everyEpochs": 1, "gamma": 1e-30}})
+    first, second, third = (epoch.val_loss for epoch in run(spec, tmp_path).epochs)
+    assert first == second == third
 
 
 def test_regression_measures_no_accuracy(tmp_path: Path) -> None:
