@@ -22,7 +22,7 @@ def iris(*, workers: int = 1, epochs: int = 5, **more: int) -> JobSpec:
     return job
 
 
-def table(folder: Path, *, rows: int = 3000, columns: int = 8) -> Path:
+def table(folder: Path, *, rows: int = 1500, columns: int = 8) -> Path:
     """A table of two classes that a line nearly parts."""
     draw = random.Random(7)
     path = folder / f"table{rows}.csv"
@@ -48,7 +48,7 @@ def long_job(folder: Path, *, workers: int = 2, epochs: int = 40, rate: float = 
           - dropout: {{p: 0.1}}
           - linear: {{out_features: 2}}
       dataset:
-        csv: {{uri: table3000.csv}}
+        csv: {{uri: table1500.csv}}
         target: y
         split: {{fractions: {{validation: 0.2, test: 0.1, seed: 1}}}}
       loss: cross_entropy

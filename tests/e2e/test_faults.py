@@ -15,7 +15,7 @@ from trana.v1.cause_pb2 import Cause
 from trana.v1.job_pb2 import Job, JobState
 
 pytestmark = pytest.mark.e2e
-EPOCHS = 12
+EPOCHS = 9
 
 
 def ends_well(client: Client, name: str, *, attempts: int = 2) -> Job:

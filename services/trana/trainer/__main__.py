@@ -116,7 +116,8 @@ class _Printer:
         metrics = "".join(f"  {name} {value:.4f}" for name, value in sorted(epoch.metrics.items()))
         _say(
             f"epoch {epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}  train_loss {epoch.train_loss:.6f}  "
-            f"val_loss {epoch.val_loss:.6f}{metrics}{'  best' if epoch.best else ''}"
+            f"val_loss {epoch.val_loss:.6f}{metrics}  {epoch.samples_per_second:,.0f} samples/s"
+            f"{'  best' if epoch.best else ''}"
         )
 
     def _result(self, result: report_pb2.TrainingResult) -> None:
