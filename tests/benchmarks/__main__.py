@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 
+import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +24,7 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(ALL):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     console = Console()
     for name in asked.names or ALL:
         console.print(table(name, ALL[name](asked.rounds)))

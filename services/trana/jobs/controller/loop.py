@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Bell
 
 log = structlog.get_logger("trana.controller")
+UNREACHABLE = "waits for the cluster, which cannot be reached"
 Act = Callable[..., Awaitable[None]]
 Open = Sequence[tuple[JobRecord, AttemptRecord]]
 
@@ -42,12 +44,15 @@ class Controller:
         """Turns until it is cancelled; at each ring of the bell, and at least every tick."""
         try:
             while True:
-                ticket = self._bell.ticket
+                ticket, start = self._bell.ticket, time.monotonic()
                 try:
                     await self.step()
                 except TranaError as error:
                     # The store is busy or gone for now: nothing was decided, so nothing is lost.
                     log.warning("turn abandoned", error=error.message)
+                # A turn looks at every job that lives, and each submission rings the bell: in a burst the loop
+                # rests as long as it worked, and so leaves half of the time to those who submit.
+                await asyncio.sleep(time.monotonic() - start)
                 await self._bell.wait(ticket, seconds=self._settings.tick_seconds)
         finally:
             await self._end_tasks()
@@ -110,8 +115,7 @@ class Controller:
         try:
             nodes = await self._cluster.nodes()
         except ClusterUnreachable:
-            for record in queue:
-                await self._say(record.id, "waits for the cluster, which cannot be reached")
+            await self._say(queue, dict.fromkeys((record.id for record in queue), UNREACHABLE))
             return
         decisions = decide(
             self._clock(),
@@ -119,27 +123,27 @@ class Controller:
             held=[gang_of(record) for record, _ in opened],
             nodes=nodes,
         )
-        for decision in decisions:
-            match decision:
-                case Start(job):
-                    await self._start(job)
-                case Wait(job, reason):
-                    await self._say(job, reason)
+        await self._say(queue, {wait.job: wait.reason for wait in decisions if isinstance(wait, Wait)})
+        for start in decisions:
+            if isinstance(start, Start):
+                await self._start(start.job)
 
     async def _start(self, job: str) -> None:
         record, change = await self._store.update(job, lambda job, _: changes.attempt_started(job, now=self._clock()))
         if change is not None:
             self._follow(record.key, start=True)
 
-    async def _say(self, job: str, reason: str) -> None:
-        """Tells the owner why the job waits, where that is news."""
+    async def _say(self, queue: Sequence[JobRecord], reasons: Mapping[str, str]) -> None:
+        """Tells owners why their jobs wait, where that is news, in one transaction."""
 
         def say(record: JobRecord, _: AttemptRecord | None) -> changes.Change | None:
+            reason = reasons[record.id]
             if record.state != states.QUEUED or record.message == reason:
                 return None
             return changes.Change(replace(record, message=reason, update_time=self._clock()))
 
-        await self._store.update(job, say)
+        news = [record.id for record in queue if reasons.get(record.id, record.message) != record.message]
+        await self._store.update_all(news, say)
 
     def _sweep(self) -> None:
         now = self._clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -45,9 +46,14 @@ def to_row(record: JobRecord) -> dict[str, Any]:
     return row
 
 
+@lru_cache(maxsize=1024)
+def _spec(data: bytes) -> JobSpec:
+    """Specs never change, and the controller reads those of all live jobs in each turn."""
+    return JobSpec.FromString(data)
+
+
 def to_record(row: RowMapping) -> JobRecord:
     """The record of a row of `jobs`."""
     plain: dict[str, Any] = {name: row[name] for name in PLAIN}
     result = None if row["result"] is None else TrainingResult.FromString(row["result"])
-    spec = JobSpec.FromString(row["spec"])
-    return JobRecord(spec=spec, state=JobState.Value(f"JOB_STATE_{row['state']}"), result=result, **plain)
+    return JobRecord(spec=_spec(row["spec"]), state=JobState.Value(f"JOB_STATE_{row['state']}"), result=result, **plain)

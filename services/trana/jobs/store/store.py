@@ -85,7 +85,7 @@ class Store:
                 "request_digest": request.digest,
                 **to_row(change.record),
             }
-            await connection.execute(insert(schema.jobs).values(**row))
+            await connection.execute(insert(schema.jobs), row)
             await _insert_rest(connection, change)
         self._tell(change)
         return change.record, True
@@ -96,6 +96,8 @@ class Store:
         Raises:
             RequestIdReused: the request id stands for another body.
         """
+        if not request.id:
+            return None
         async with self._database.read() as connection:
             return await _request(connection, request)
 
@@ -106,21 +108,24 @@ class Store:
             JobNotFound: there is no such job.
             StaleJob: another writer came between, which only a second control plane could be.
         """
+        [(record, change)] = await self.update_all([job], decide)
+        return record, change
+
+    async def update_all(self, jobs: Sequence[str], decide: Decide) -> list[tuple[JobRecord, Change | None]]:
+        """Does for each job what `update` does for one, in a single transaction: all of it or nothing.
+
+        Raises:
+            JobNotFound: there is no such job.
+            StaleJob: as above.
+        """
+        if not jobs:
+            return []
         async with self._database.write() as connection:
-            record = await _job(connection, job)
-            if record is None:
-                raise JobNotFound(job)
-            change = decide(record, await _attempt(connection, record.key))
-            if change is None:
-                return record, None
-            change = replace(change, record=replace(change.record, version=record.version + 1))
-            guard = and_(schema.jobs.c.id == job, schema.jobs.c.version == record.version)
-            written = await connection.execute(update(schema.jobs).where(guard).values(**to_row(change.record)))
-            if written.rowcount != 1:
-                raise StaleJob(job)
-            await _insert_rest(connection, change)
-        self._tell(change)
-        return change.record, change
+            updated = [await _update(connection, job, decide) for job in jobs]
+        for _, change in updated:
+            if change is not None:
+                self._tell(change)
+        return updated
 
     def _tell(self, change: Change) -> None:
         if self._on_change is not None:
@@ -204,6 +209,22 @@ class Store:
             return [to_record(row) for row in (await connection.execute(query)).mappings()]
 
 
+async def _update(connection: AsyncConnection, job: str, decide: Decide) -> tuple[JobRecord, Change | None]:
+    record = await _job(connection, job)
+    if record is None:
+        raise JobNotFound(job)
+    change = decide(record, await _attempt(connection, record.key))
+    if change is None:
+        return record, None
+    change = replace(change, record=replace(change.record, version=record.version + 1))
+    guard = and_(schema.jobs.c.id == job, schema.jobs.c.version == record.version)
+    written = await connection.execute(update(schema.jobs).where(guard).values(**to_row(change.record)))
+    if written.rowcount != 1:
+        raise StaleJob(job)
+    await _insert_rest(connection, change)
+    return change.record, change
+
+
 async def _job(connection: AsyncConnection, job: str) -> JobRecord | None:
     row = (await connection.execute(select(schema.jobs).where(schema.jobs.c.id == job))).mappings().first()
     return None if row is None else to_record(row)
@@ -239,7 +260,7 @@ async def _insert_rest(connection: AsyncConnection, change: Change) -> None:
         payload = event.SerializeToString()
         when = change.record.update_time
         row = {"job": job, "sequence": event.sequence, "create_time": when, "payload": payload}
-        await connection.execute(insert(schema.events).values(**row))
+        await connection.execute(insert(schema.events), row)
     for epoch in change.epochs:
         await _replace(connection, schema.epochs, _epoch_row(job, epoch))
     for checkpoint in change.checkpoints:
