@@ -122,4 +122,4 @@ def test_run_shows_the_log_of_a_service_that_does_not_start(tmp_path: Path, spec
     )
     assert done.returncode == 4
     assert "the service ended with exit code" in done.stderr
-    assert "start_timeout_seconds" in done.stderr or "TRANA_START_TIMEOUT_SECONDS" in done.stderr
+    assert "--start-timeout-seconds" in done.stderr
