@@ -47,7 +47,9 @@ async def _rates(folder: Path) -> list[float]:
 
     metrics = Metrics()
     store = await Store.open(folder / "trana.db", on_change=metrics.changed)
-    service = JobService(store=store, wakeups=Wakeups(), nodes=unknown, clock=lambda: datetime.now(UTC))
+    service = JobService(
+        store=store, wakeups=Wakeups(), nodes=unknown, clock=lambda: datetime.now(UTC), jobs_folder=folder
+    )
     server = Server(service, observer=metrics.rpc, listen="127.0.0.1:0")
     request = CreateJobRequest(spec=iris(workers=2, epochs=1))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{await server.start()}") as channel:

@@ -32,7 +32,7 @@ from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Bell, Wakeups
 
 log = structlog.get_logger("trana.jobs")
-FIRST_CONTACT_SECONDS = 60.0
+FIRST_CONTACT_SECONDS = 30.0
 
 
 def clock() -> datetime:
@@ -43,12 +43,20 @@ def clock() -> datetime:
 class Capacity:
     """What the cluster has, as it was last seen; None where it never was."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, bell: Bell) -> None:
         self._cluster = cluster
+        self._bell = bell
         self._seen: Sequence[Node] | None = None
+        self._patience = asyncio.get_running_loop().time() + FIRST_CONTACT_SECONDS
 
     async def nodes(self) -> Sequence[Node] | None:
-        """Asks the cluster; where it cannot be reached, tells what it had before."""
+        """Asks the cluster; where it cannot be reached, tells what it had before.
+
+        A service that has just started waits for its cluster a little, so as not to accept what can never run.
+        """
+        now = asyncio.get_running_loop().time
+        while self._seen is None and not self._cluster.reachable and now() < self._patience:
+            await self._bell.wait(self._bell.ticket, seconds=0.5)
         if self._cluster.reachable:
             with suppress(ClusterUnreachable):
                 self._seen = await self._cluster.nodes()
@@ -61,6 +69,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     wakeups = Wakeups()
+    jobs_folder = settings.folder / "jobs"
     async with AsyncExitStack() as stack:
         metrics, store = await _memory(settings, wakeups, stack)
         cluster = Cluster(_cluster_settings(settings), on_change=wakeups.controller.ring)
@@ -73,14 +82,16 @@ async def serve(settings: Settings) -> None:
             bell=wakeups.controller,
             clock=clock,
             settings=ControllerSettings(
-                jobs_folder=settings.folder / "jobs",
+                jobs_folder=jobs_folder,
+                check_timeout_seconds=settings.check_timeout_seconds,
                 start_timeout_seconds=settings.start_timeout_seconds,
                 cancel_grace_seconds=settings.cancel_grace_seconds,
             ),
         )
         loop = asyncio.create_task(controller.run())
         stack.push_async_callback(_ended, loop)
-        service = JobService(store=store, wakeups=wakeups, nodes=Capacity(cluster).nodes, clock=clock)
+        nodes = Capacity(cluster, wakeups.controller).nodes
+        service = JobService(store=store, wakeups=wakeups, nodes=nodes, clock=clock, jobs_folder=jobs_folder)
         server = Server(service, observer=metrics.rpc, listen=settings.listen)
         port = await server.start()
         listen = f"{_host(settings.listen)}:{port}"

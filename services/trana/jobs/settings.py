@@ -69,6 +69,7 @@ class Settings(BaseSettings):
         default=None, description="written with the addresses, as JSON, once the service serves"
     )
     start_timeout_seconds: float = Field(default=120.0, gt=0, description="for the workers of an attempt to be up")
+    check_timeout_seconds: float = Field(default=600.0, gt=0, description="for a job's dataset to be checked")
     cancel_grace_seconds: float = Field(
         default=5.0, ge=0, description="for workers to stop by themselves before they are killed"
     )

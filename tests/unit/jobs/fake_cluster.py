@@ -97,6 +97,6 @@ class FakeCluster:
         self._ask("attempts")
         return tuple(self.there)
 
-    async def preflight(self, *, spec: bytes) -> Ending:
+    async def preflight(self, *, spec: bytes, timeout_seconds: float) -> Ending:
         self._ask("preflight")
         return self.refuses.get("all", Ending())

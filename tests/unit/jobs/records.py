@@ -21,7 +21,9 @@ def later(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def spec(*, workers: int = 1, priority: int | None = None, labels: dict[str, str] | None = None) -> JobSpec:
+def spec(
+    *, workers: int = 1, priority: int | None = None, labels: dict[str, str] | None = None, epochs: int = 3
+) -> JobSpec:
     """A valid spec of a job."""
     job = JobSpec(priority=priority, labels=labels or {})
     job.training.network.layers.add().linear.out_features = 3
@@ -30,7 +32,7 @@ def spec(*, workers: int = 1, priority: int | None = None, labels: dict[str, str
     job.training.dataset.split.fractions.validation = 0.2
     job.training.loss.cross_entropy.SetInParent()
     job.training.optimizer.sgd.learning_rate = 0.1
-    job.training.epochs = 3
+    job.training.epochs = epochs
     job.training.global_batch_size = 8
     job.resources.num_workers = workers
     return job
@@ -54,10 +56,10 @@ def epoch(number: int, val_loss: float, *, attempt: int = 1) -> Report:
     return Report(epoch=Epoch(epoch=number, attempt=attempt, train_loss=0.5, val_loss=val_loss))
 
 
-def best(number: int) -> Report:
+def best(number: int, val_loss: float = 0.5) -> Report:
     """The report of a best checkpoint."""
     kind = CheckpointKind.CHECKPOINT_KIND_BEST
-    return Report(checkpoint=Checkpoint(kind=kind, epoch=number, uri=f"file:///c/{number}"))
+    return Report(checkpoint=Checkpoint(kind=kind, epoch=number, val_loss=val_loss, uri=f"file:///c/{number}"))
 
 
 def result() -> Report:

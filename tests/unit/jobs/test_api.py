@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import generate_latest
 from trana.jobs.api.errors import CODES
 from trana.jobs.api.job_service import JobService
@@ -33,18 +35,18 @@ from trana.v1.job_pb2 import JobSpec
 from trana.v1.job_service_pb2_grpc import JobServiceStub
 from trana.v1.network_pb2 import Conv2d, Dropout, Flatten, Layer, Linear, ReLU
 from trana.v1.report_pb2 import Report
-from unit.jobs.records import NOW, epoch, first_step, later, record, spec
+from unit.jobs.records import NOW, best, epoch, first_step, later, record, spec
 
 
 class Site:
     """A server and a client of it."""
 
-    def __init__(self, store: Store, metrics: Metrics, wakeups: Wakeups) -> None:
+    def __init__(self, store: Store, metrics: Metrics, wakeups: Wakeups, folder: Path) -> None:
         self.store = store
         self.metrics = metrics
         self.nodes: list[Node] | None = [Node("n1", 2)]
         self.seconds = 0.0
-        self.service = JobService(store=store, wakeups=wakeups, nodes=self.seen, clock=self.clock)
+        self.service = JobService(store=store, wakeups=wakeups, nodes=self.seen, clock=self.clock, jobs_folder=folder)
         self.server = Server(self.service, observer=metrics.rpc, listen="127.0.0.1:0")
 
     async def seen(self) -> list[Node] | None:
@@ -79,7 +81,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         wakeups.ring_job(change.record.id)
 
     store = await Store.open(tmp_path / "trana.db", on_change=on_change)
-    made = Site(store, metrics, wakeups)
+    made = Site(store, metrics, wakeups, tmp_path / "jobs")
     await made.open()
     yield made
     await made.channel.close()
@@ -272,6 +274,27 @@ async def test_watch_gives_the_state_and_then_every_event_until_the_end(site: Si
     assert [item.event.sequence for item in (await watch(site, after=4))[1:]] == [5, 6, 7]
 
 
+async def test_last_message_of_a_watch_shows_the_final_state(site: Site) -> None:
+    for number in range(30):
+        job = f"a{number}"
+        await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id=job))
+        watching = asyncio.create_task(all_of(site.stub.WatchJob(api.WatchJobRequest(name=f"jobs/{job}"))))
+        await site.stub.CancelJob(api.CancelJobRequest(name=f"jobs/{job}"))
+        await site.store.update(job, lambda found, _: changes.cancel_completed(found, now=later(9)))
+        assert (await watching)[-1].job.state == states.CANCELLED
+
+
+async def all_of(stream: Any) -> list[Any]:
+    return [item async for item in stream]
+
+
+async def test_reflection_names_the_service(site: Site) -> None:
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(site.channel)
+    answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    names = {service.name async for answer in answers for service in answer.list_services_response.service}
+    assert {"trana.v1.JobService", "grpc.health.v1.Health"} <= names
+
+
 async def test_stop_ends_watchers_with_unavailable_and_tells_health(site: Site) -> None:
     await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
     health: Any = health_pb2_grpc.HealthStub(site.channel)
@@ -299,17 +322,59 @@ async def test_epochs_are_paged(site: Site) -> None:
     assert rest.next_page_token == ""
 
 
-async def test_checkpoint_is_downloaded_as_it_lies_on_the_disk(site: Site, tmp_path: Path) -> None:
-    folder = tmp_path / "best run"
-    folder.mkdir()
-    files = {"network.safetensors": b"x" * 600_000, "state.json": b"{}", "empty": b""}
+def write_checkpoint(folder: Path, files: dict[str, bytes]) -> Report:
+    """Writes a checkpoint, and gives the report of it as the best."""
+    folder.mkdir(parents=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
     sums = {name: {"sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
     (folder / "manifest.json").write_text(json.dumps({"files": sums}))
-    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
     kind = CheckpointKind.CHECKPOINT_KIND_BEST
-    await site.report("a", first_step(), Report(checkpoint=Checkpoint(kind=kind, epoch=1, uri=folder.as_uri())))
+    return Report(checkpoint=Checkpoint(kind=kind, epoch=1, uri=folder.as_uri()))
+
+
+BEST = api.DownloadCheckpointRequest(name="jobs/a/checkpoints/best")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "link"])
+async def test_manifest_that_names_other_files_than_its_own_is_refused(site: Site, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "jobs/a/checkpoints/000001-best"
+    report = write_checkpoint(folder, {"network.safetensors": b"x"})
+    (folder.parent / "secret").write_text("secret")
+    (folder / "link").symlink_to(folder.parent / "secret")
+    (folder / "manifest.json").write_text(json.dumps({"files": {name: {}}}))
+    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
+    await site.report("a", first_step(), report)
+    code, text, _ = await refused(first(site.stub.DownloadCheckpoint(BEST)))
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert "not a plain file" in text
+
+
+async def test_checkpoint_that_lies_elsewhere_is_refused(site: Site, tmp_path: Path) -> None:
+    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
+    await site.report("a", first_step(), write_checkpoint(tmp_path / "jobs/b/checkpoints/000001-best", {"x": b""}))
+    _, text, _ = await refused(first(site.stub.DownloadCheckpoint(BEST)))
+    assert "not a folder of this job" in text
+
+
+async def test_checkpoint_that_was_replaced_meanwhile_gives_its_successor(site: Site, tmp_path: Path) -> None:
+    checkpoints = tmp_path / "jobs/a/checkpoints"
+    report = write_checkpoint(checkpoints / "000001-best", {"network.safetensors": b"old"})
+    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
+    await site.report("a", first_step(), report)
+    write_checkpoint(checkpoints / "000002-best", {"network.safetensors": b"new"})
+    (checkpoints / "best").symlink_to("000002-best")
+    shutil.rmtree(checkpoints / "000001-best")
+    got = {piece.path: piece.data async for piece in site.stub.DownloadCheckpoint(BEST)}
+    assert got["network.safetensors"] == b"new"
+
+
+async def test_checkpoint_is_downloaded_as_it_lies_on_the_disk(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "jobs/a/checkpoints/best run"
+    files = {"network.safetensors": b"x" * 600_000, "state.json": b"{}", "empty": b""}
+    report = write_checkpoint(folder, files)
+    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
+    await site.report("a", first_step(), report)
     listed = await site.stub.ListCheckpoints(api.ListCheckpointsRequest(parent="jobs/a"))
     assert [item.name for item in listed.checkpoints] == ["jobs/a/checkpoints/best"]
     got: dict[str, bytes] = {}
@@ -342,7 +407,7 @@ LABELS = 'grpc_service="trana.v1.JobService",grpc_type="unary"'
 
 async def test_metrics_follow_jobs_and_calls(site: Site) -> None:
     await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
-    await site.report("a", first_step(), epoch(1, 0.25))
+    await site.report("a", first_step(), best(1, 0.25), epoch(1, 0.25))
     await refused(site.stub.GetJob(api.GetJobRequest(name="jobs/nobody")))
     lines = (
         'trana_jobs{state="RUNNING"} 1.0',

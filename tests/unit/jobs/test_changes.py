@@ -45,15 +45,48 @@ def test_first_step_leaves_a_job_that_is_being_cancelled_alone() -> None:
     assert change.record.state == states.CANCELLING
 
 
-def test_epochs_give_events_in_order_and_the_best_loss() -> None:
+def test_epochs_give_events_in_order() -> None:
     change = take_in(running(), epoch(1, 0.5), epoch(2, 0.25), epoch(3, 0.25))
-    assert (change.record.epoch, change.record.best_epoch, change.record.best_val_loss) == (3, 2, 0.25)
+    assert change.record.epoch == 3
     assert [event.sequence for event in change.events] == [2, 3, 4]
     assert [event.epoch.epoch for event in change.events] == [1, 2, 3]
 
 
-def test_epoch_that_is_not_a_number_is_never_the_best() -> None:
-    assert take_in(running(), epoch(1, float("nan"))).record.best_val_loss is None
+def test_best_is_what_can_be_downloaded() -> None:
+    change = take_in(running(), best(1, 0.5), epoch(1, 0.5), best(2, 0.25), epoch(2, 0.25), epoch(3, 0.4))
+    assert (change.record.best_epoch, change.record.best_val_loss) == (2, 0.25)
+    # The next attempt goes on from epoch 1, where another checkpoint was the best.
+    resumed = take_in(change.record, best(1, 0.5), tried=attempt())
+    assert (resumed.record.best_epoch, resumed.record.best_val_loss) == (1, 0.5)
+    assert take_in(running(), epoch(1, 0.5)).record.best_val_loss is None
+
+
+def test_result_has_the_last_word_on_the_best() -> None:
+    done = take_in(running(), best(1, 0.5), result()).record
+    assert (done.best_epoch, done.best_val_loss) == (2, 0.25)
+
+
+def test_check_that_the_infrastructure_broke_is_made_again() -> None:
+    job = record()
+    for _ in range(MAX_FRUITLESS_ATTEMPTS - 1):
+        change = changes.checked(job, Ending(Cause.CAUSE_WORKER_LOST, "killed"), now=NOW)
+        assert change is not None
+        job = change.record
+        assert (job.state, job.checked) == (states.QUEUED, False)
+    assert job.not_before is not None
+    good = changes.checked(job, Ending(), now=NOW)
+    assert good is not None
+    assert (good.record.checked, good.record.fruitless_attempts, good.record.not_before) == (True, 0, None)
+    last = changes.checked(job, Ending(Cause.CAUSE_WORKER_LOST, "killed"), now=NOW)
+    assert last is not None
+    assert (last.record.state, last.record.cause) == (states.FAILED, Cause.CAUSE_WORKER_LOST)
+
+
+def test_check_that_finds_a_mistake_ends_the_job() -> None:
+    change = changes.checked(record(), Ending(Cause.CAUSE_DATA_ERROR, "row 3"), now=NOW)
+    assert change is not None
+    assert (change.record.state, change.record.message) == (states.FAILED, "row 3")
+    assert changes.checked(record(state=states.CANCELLING), Ending(), now=NOW) is None
 
 
 def test_epoch_that_is_run_again_is_kept_once_and_told_once() -> None:

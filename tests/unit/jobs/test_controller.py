@@ -22,6 +22,7 @@ from trana.jobs.store.store import Request, Store
 from trana.jobs.wakeups import Bell
 from trana.v1.cause_pb2 import Cause
 from trana.v1.report_pb2 import Report
+from trana.v1.training_pb2 import TrainingSpec
 from unit.jobs.fake_cluster import FakeCluster
 from unit.jobs.records import epoch, first_step, later, record, result, spec
 
@@ -94,7 +95,7 @@ async def test_job_goes_from_the_queue_to_success_and_leaves_nothing(house: Hous
     await house.state("a", states.RUNNING)
     await house.cluster.end(A1, Ending())
     done = await house.state("a", states.SUCCEEDED)
-    assert (done.epoch, done.best_val_loss) == (1, 0.5)
+    assert (done.epoch, done.best_val_loss) == (1, 0.25)
     await house.removed()
     assert house.cluster.there == {}
 
@@ -124,12 +125,7 @@ async def test_intent_is_saved_before_the_cluster_acts(house: House, monkeypatch
 async def test_jobs_start_in_order_of_priority_as_places_come_free(house: House) -> None:
     for job, priority in (("low", 10), ("mid", 50), ("high", 90)):
         await house.submit(job, workers=2, priority=priority)
-    async with asyncio.timeout(5):
-        # All three are checked before the first starts, for a full house checks two at once.
-        house.cluster.cpus = 0
-        while not all(job.checked for job in await house.store.live_jobs()):
-            await house.controller.step()
-    house.cluster.cpus = 2
+    house.seconds = 1.0  # they have just come, and none is checked yet
     for job in ("high", "mid", "low"):
         key = AttemptKey(job, 1)
         await house.until(partial(house.cluster.holds, key))
@@ -137,6 +133,50 @@ async def test_jobs_start_in_order_of_priority_as_places_come_free(house: House)
         await house.cluster.report(key, first_step(), result())
         await house.cluster.end(key, Ending())
         await house.state(job, states.SUCCEEDED)
+
+
+async def test_check_is_made_in_the_order_of_the_queue(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bytes] = []
+
+    async def spy(*, spec: bytes, timeout_seconds: float) -> Ending:
+        checked.append(spec)
+        return Ending()
+
+    house.cluster.cpus = 0
+    monkeypatch.setattr(house.cluster, "preflight", spy)
+    for number in range(6):
+        await house.submit(f"low{number}", priority=10, epochs=5)
+    await house.submit("high", priority=90, epochs=77)
+    await house.until(lambda: len(checked) == 7)
+    assert TrainingSpec.FromString(checked[0]).epochs == 77
+
+
+async def test_stop_is_asked_for_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[AttemptKey] = []
+
+    async def slow_to_stop(key: AttemptKey, *, grace_seconds: float) -> None:
+        asked.append(key)
+
+    monkeypatch.setattr(house.cluster, "stop_attempt", slow_to_stop)
+    await house.submit("a")
+    await house.until(lambda: A1 in house.cluster.there)
+    await house.store.update("a", lambda job, _: changes.cancelled(job, now=later(20)))
+    for _ in range(50):
+        await house.controller.step()
+    assert asked == [A1]
+    await house.cluster.end(A1, Ending())
+    await house.state("a", states.CANCELLED)
+
+
+async def test_stop_is_asked_for_again_where_the_cluster_was_away(house: House) -> None:
+    await house.submit("a")
+    await house.until(lambda: A1 in house.cluster.there)
+    house.cluster.broken.add("stop")
+    await house.store.update("a", lambda job, _: changes.cancelled(job, now=later(20)))
+    await house.controller.step()
+    await house.controller.step()
+    house.cluster.broken.clear()
+    await house.state("a", states.CANCELLED)
 
 
 async def test_waiting_job_says_why(house: House) -> None:

@@ -52,6 +52,21 @@ def test_retry_that_is_held_back_blocks_nobody() -> None:
     assert decide(later(5), [waiting("retry", 2, not_before=later(5))], held=[], nodes=TWO_CPUS) == [Start("retry")]
 
 
+def test_jobs_that_came_together_start_in_their_order_though_one_is_checked_first() -> None:
+    urgent = waiting("urgent", priority=90, checked=False)
+    decisions = decide(NOW, [waiting("ready"), urgent], held=[], nodes=TWO_CPUS)
+    assert started(decisions) == []
+    assert reasons(decisions) == {
+        "urgent": "waits for its dataset to be checked",
+        "ready": "waits behind urgent, which has priority 90 and is older or more urgent",
+    }
+
+
+def test_long_check_keeps_nobody_from_an_idle_cluster() -> None:
+    slow = waiting("slow", priority=90, age=6, checked=False)
+    assert started(decide(NOW, [waiting("ready"), slow], held=[], nodes=TWO_CPUS)) == ["ready"]
+
+
 def test_gpus_are_counted_apart_from_cpus() -> None:
     nodes = [Node("cpu", 64), Node("gpu", 8, gpus=4)]
     gang = Gang(4, 1, gpus_per_worker=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -98,6 +99,23 @@ async def test_change_whose_decision_fails_writes_nothing(store: Store) -> None:
     with pytest.raises(ZeroDivisionError):
         await store.update("a", lambda job, _: 1 // 0)  # type: ignore[arg-type,return-value]
     assert (await store.get_job("a")).version == 1
+
+
+async def test_caller_that_goes_away_leaves_no_change_untold(tmp_path: Path) -> None:
+    told: list[str] = []
+    store = await Store.open(tmp_path / "trana.db", on_change=lambda change: told.append(change.record.id))
+    for number in range(40):
+        task = asyncio.ensure_future(add(store, f"j{number}"))
+        for _ in range(number):
+            # Cancelled a little later each time, so that some are in the middle of their commit.
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    stored = [job.id for job in await store.live_jobs()]
+    assert stored
+    assert sorted(told) == sorted(stored)
+    await store.close()
 
 
 async def test_concurrent_changes_each_see_the_one_before(store: Store) -> None:

@@ -39,7 +39,7 @@ class RpcObserver(Protocol):
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """Wraps every handler of Trana's own services; health and reflection only are counted."""
+    """Wraps every handler of Trana's own services; health checks are only counted."""
 
     def __init__(self, observer: RpcObserver) -> None:
         self._observer = observer

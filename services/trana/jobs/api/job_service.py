@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from grpc.aio import ServicerContext
@@ -17,7 +18,7 @@ from trana.jobs.domain.errors import CapacityExceeded, CheckpointNotFound, Servi
 from trana.jobs.domain.job import JobRecord
 from trana.jobs.domain.selection import parse_filter
 from trana.jobs.domain.states import QUEUED
-from trana.jobs.scheduling.decide import can_ever_hold, describe, describe_nodes
+from trana.jobs.scheduling.decide import CHECKING, can_ever_hold, describe, describe_nodes
 from trana.jobs.scheduling.ledger import Gang, Node
 from trana.jobs.store.store import PageKey, Request, Store
 from trana.jobs.wakeups import Wakeups
@@ -29,7 +30,6 @@ from trana.v1.job_pb2 import Job, JobSpec
 Context = ServicerContext[Any, Any]
 # Events are read in pieces, so that a long history does not fill the memory for a slow watcher.
 EVENTS_AT_ONCE = 500
-CHECKING = "waits for its dataset to be checked"
 # A bell that is missed costs at most this long.
 WATCH_SECONDS = 5.0
 
@@ -37,7 +37,8 @@ WATCH_SECONDS = 5.0
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """Takes jobs and tells what becomes of them. Requests are valid when they arrive here.
 
-    `nodes` gives the cluster as it was last seen, None where it never was.
+    `nodes` gives the cluster as it was last seen, None where it never was. Checkpoints of a job lie below its folder
+    in `jobs_folder`.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         wakeups: Wakeups,
         nodes: Callable[[], Awaitable[Sequence[Node] | None]],
         clock: Callable[[], datetime],
+        jobs_folder: Path,
     ) -> None:
         self._store = store
+        self._jobs_folder = jobs_folder
         self._wakeups = wakeups
         self._nodes = nodes
         self._clock = clock
@@ -108,8 +111,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         after = request.after_sequence
         while not self._stopping:
             ticket = bell.ticket
-            record = await self._store.get_job(record.id)
-            events = await self._store.events(record.id, after=after, limit=EVENTS_AT_ONCE)
+            record, events = await self._store.news(record.id, after=after, limit=EVENTS_AT_ONCE)
             for event in events:
                 after = event.sequence
                 yield api.WatchJobResponse(job=record.to_message(), event=event)
@@ -141,7 +143,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: api.DownloadCheckpointRequest, context: Context
     ) -> AsyncIterator[api.DownloadCheckpointResponse]:
         """The files of a checkpoint, the manifest first."""
-        async for piece in read_checkpoint(await self._checkpoint(request.name)):
+        below = self._jobs_folder / request.name.split("/")[1]
+        async for piece in read_checkpoint(await self._checkpoint(request.name), below=below):
             yield piece
 
     async def _checkpoint(self, name: str) -> Checkpoint:

@@ -24,7 +24,13 @@ class Server:
         self._service = service
         self._health = HealthServicer()
         # No port is shared: a second service on the same address must fail, not take half of the calls.
-        options = [("grpc.max_receive_message_length", MAX_REQUEST_BYTES), ("grpc.so_reuseport", 0)]
+        options = [
+            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+            ("grpc.so_reuseport", 0),
+            # A watcher whose machine vanished would keep its stream for hours.
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ]
         self._server = grpc.aio.server(interceptors=[Edge(observer)], options=options)
         job_service_pb2_grpc.add_JobServiceServicer_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,14 +14,15 @@ from trana.jobs.cluster.contract import AttemptGone, ClusterUnreachable
 from trana.jobs.controller.follower import Follower, gang_of
 from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings
 from trana.jobs.domain import changes, states
-from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending
+from trana.jobs.domain.attempt import AttemptKey, AttemptRecord
 from trana.jobs.domain.errors import TranaError
 from trana.jobs.domain.job import JobRecord
-from trana.jobs.scheduling.decide import Start, Wait, Waiting, decide
+from trana.jobs.scheduling.decide import Start, Wait, Waiting, decide, is_due, order
 from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Bell
 
 log = structlog.get_logger("trana.controller")
+MAX_REST_SECONDS = 0.25
 UNREACHABLE = "waits for the cluster, which cannot be reached"
 Act = Callable[..., Awaitable[None]]
 Open = Sequence[tuple[JobRecord, AttemptRecord]]
@@ -39,6 +39,7 @@ class Controller:
         self._settings = settings
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._next_sweep = clock()
+        self._asked_to_stop: set[AttemptKey] = set()
 
     async def run(self) -> None:
         """Turns until it is cancelled; at each ring of the bell, and at least every tick."""
@@ -52,7 +53,7 @@ class Controller:
                     log.warning("turn abandoned", error=error.message)
                 # A turn looks at every job that lives, and each submission rings the bell: in a burst the loop
                 # rests as long as it worked, and so leaves half of the time to those who submit.
-                await asyncio.sleep(time.monotonic() - start)
+                await asyncio.sleep(min(time.monotonic() - start, MAX_REST_SECONDS))
                 await self._bell.wait(ticket, seconds=self._settings.tick_seconds)
         finally:
             await self._end_tasks()
@@ -67,9 +68,9 @@ class Controller:
             if record.state == states.CANCELLING:
                 await self._cancel(record, opened)
         queue = [record for record in jobs if record.state == states.QUEUED]
-        self._check([record for record in queue if not record.checked])
-        if checked := [record for record in queue if record.checked]:
-            await self._schedule(checked, opened)
+        self._check(queue)
+        if queue:
+            await self._schedule(queue, opened)
         self._sweep()
 
     def _follow(self, key: AttemptKey, *, start: bool) -> None:
@@ -79,37 +80,40 @@ class Controller:
     async def _cancel(self, record: JobRecord, opened: Open) -> None:
         current = [attempt for _, attempt in opened if attempt.key == record.key and attempt.end_time is None]
         if current:
-            self._spawn("stop", str(record.key), self._stop, key=record.key)
+            if record.key not in self._asked_to_stop:
+                self._spawn("stop", str(record.key), self._stop, key=record.key)
             return
+        self._asked_to_stop.discard(record.key)
         await self._store.update(record.id, lambda job, _: changes.cancel_completed(job, now=self._clock()))
 
     async def _stop(self, *, key: AttemptKey) -> None:
-        # Unreachable, it is tried again in the next turn; gone, the follower finds out and saves the ending.
-        with contextlib.suppress(ClusterUnreachable, AttemptGone):
+        try:
             await self._cluster.stop_attempt(key, grace_seconds=self._settings.cancel_grace_seconds)
+        except (ClusterUnreachable, AttemptGone):
+            # Tried again after a tick: the cluster comes back, or the follower finds out that the attempt is gone.
+            await asyncio.sleep(self._settings.tick_seconds)
+            return
+        self._asked_to_stop.add(key)
 
-    def _check(self, unchecked: Sequence[JobRecord]) -> None:
+    def _check(self, queue: Sequence[JobRecord]) -> None:
         """Checks datasets before their jobs wait for a place, so that a mistake is told within seconds."""
-        running = sum(1 for kind, _ in self._tasks if kind == "check")
-        for record in unchecked[: max(0, self._settings.max_checks - running)]:
-            self._spawn("check", record.id, self._preflight, record=record)
+        running = {name for kind, name in self._tasks if kind == "check"}
+        jobs = {job.id: job for job in queue if not job.checked and job.id not in running}
+        due = [waiting for waiting in map(_waiting, jobs.values()) if is_due(waiting, self._clock())]
+        for waiting in order(due)[: max(0, self._settings.max_checks - len(running))]:
+            self._spawn("check", waiting.job, self._preflight, record=jobs[waiting.job])
 
     async def _preflight(self, *, record: JobRecord) -> None:
         try:
-            ending = await self._cluster.preflight(spec=record.spec.training.SerializeToString())
+            ending = await self._cluster.preflight(
+                spec=record.spec.training.SerializeToString(), timeout_seconds=self._settings.check_timeout_seconds
+            )
         except ClusterUnreachable:
             await asyncio.sleep(self._settings.tick_seconds)
             return
         if not ending.good:
             log.info("dataset refused", job=record.id, message=ending.message)
-        await self._store.update(record.id, lambda job, _: self._checked(job, ending))
-
-    def _checked(self, job: JobRecord, ending: Ending) -> changes.Change | None:
-        if job.state != states.QUEUED:
-            return None
-        if ending.good:
-            return changes.Change(replace(job, checked=True, message="", update_time=self._clock()))
-        return changes.moved(job, states.FAILED, now=self._clock(), cause=ending.cause, message=ending.message)
+        await self._store.update(record.id, lambda job, _: changes.checked(job, ending, now=self._clock()))
 
     async def _schedule(self, queue: Sequence[JobRecord], opened: Open) -> None:
         try:
@@ -119,7 +123,7 @@ class Controller:
             return
         decisions = decide(
             self._clock(),
-            [Waiting(job.id, gang_of(job), job.priority, job.create_time, job.not_before) for job in queue],
+            [_waiting(job) for job in queue],
             held=[gang_of(record) for record, _ in opened],
             nodes=nodes,
         )
@@ -186,3 +190,10 @@ class Controller:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _waiting(record: JobRecord) -> Waiting:
+    """A queued job as the scheduler sees it."""
+    return Waiting(
+        record.id, gang_of(record), record.priority, record.create_time, record.not_before, checked=record.checked
+    )

@@ -42,7 +42,7 @@ class ClusterRoom(Protocol):
         """Every attempt of which anything is there."""
         ...
 
-    async def preflight(self, *, spec: bytes) -> Ending:
+    async def preflight(self, *, spec: bytes, timeout_seconds: float) -> Ending:
         """Checks the dataset, holding no GPU."""
         ...
 
@@ -57,4 +57,5 @@ class ControllerSettings:
     poll_seconds: float = 10.0
     tick_seconds: float = 1.0
     sweep_seconds: float = 15.0
-    max_checks: int = 2
+    check_timeout_seconds: float = 600.0
+    max_checks: int = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +15,7 @@ from trana.v1.checkpoint_pb2 import Checkpoint, CheckpointKind
 from trana.v1.epoch_pb2 import Epoch
 from trana.v1.event_pb2 import Event, StateChange
 from trana.v1.job_pb2 import JobState
-from trana.v1.report_pb2 import Report
+from trana.v1.report_pb2 import Report, TrainingResult
 
 KINDS = {CheckpointKind.CHECKPOINT_KIND_BEST: "best", CheckpointKind.CHECKPOINT_KIND_LAST: "last"}
 
@@ -89,6 +88,25 @@ def cancel_completed(record: JobRecord, *, now: datetime) -> Change | None:
     return moved(record, states.CANCELLED, now=now, message="cancelled")
 
 
+def checked(record: JobRecord, ending: Ending, *, now: datetime) -> Change | None:
+    """The dataset was checked; None where the job no longer waits for that.
+
+    A check that the infrastructure broke says nothing about the data: it is made again, with the budget and the
+    back-off of attempts.
+    """
+    if record.state != states.QUEUED or record.checked:
+        return None
+    if ending.good:
+        return Change(replace(record, checked=True, message="", update_time=now, not_before=None, fruitless_attempts=0))
+    then = after_attempt(
+        states.STARTING, ending, fruitless_attempts=record.fruitless_attempts, has_result=False, now=now
+    )
+    if then.state == states.FAILED:
+        return moved(record, states.FAILED, now=now, cause=then.cause, message=then.message)
+    tried = replace(record, message=f"its dataset could not be checked: {then.message}", update_time=now)
+    return Change(replace(tried, not_before=then.not_before, fruitless_attempts=then.fruitless_attempts))
+
+
 def attempt_started(record: JobRecord, *, now: datetime) -> Change | None:
     """The next attempt is about to be made; None where the job no longer waits."""
     if record.state != states.QUEUED:
@@ -145,7 +163,7 @@ def _taken_in(change: Change, report: Report, *, now: datetime) -> Change:
         case "checkpoint":
             return _checkpoint(change, report.checkpoint, now=now)
         case "result":
-            return replace(change, record=replace(change.record, result=report.result, update_time=now))
+            return _result(change, report.result, now=now)
         case _:
             return change
 
@@ -169,8 +187,6 @@ def _first_step(change: Change, report: Report, *, now: datetime) -> Change:
 def _epoch(change: Change, epoch: Epoch, *, now: datetime) -> Change:
     record = change.record
     after = replace(record, update_time=now, result=None)
-    if math.isfinite(epoch.val_loss) and (record.best_val_loss is None or epoch.val_loss < record.best_val_loss):
-        after = replace(after, best_epoch=epoch.epoch, best_val_loss=epoch.val_loss)
     if epoch.epoch <= record.epoch:
         # An attempt that resumed runs or reports an epoch again: the curve has it once, and watchers saw it.
         return replace(change, record=after, epochs=(*change.epochs, epoch))
@@ -179,10 +195,21 @@ def _epoch(change: Change, epoch: Epoch, *, now: datetime) -> Change:
     return replace(change, record=after, epochs=(*change.epochs, epoch), events=(*change.events, event))
 
 
+def _result(change: Change, result: TrainingResult, *, now: datetime) -> Change:
+    after = replace(change.record, result=result, update_time=now)
+    if result.best_epoch:
+        after = replace(after, best_epoch=result.best_epoch, best_val_loss=result.best_val_loss)
+    return replace(change, record=after)
+
+
 def _checkpoint(change: Change, checkpoint: Checkpoint, *, now: datetime) -> Change:
     named = Checkpoint()
     named.CopyFrom(checkpoint)
     named.name = f"{change.record.name}/checkpoints/{KINDS[checkpoint.kind]}"
     after = replace(change.record, update_time=now, sequence=change.record.sequence + 1)
+    if checkpoint.kind == CheckpointKind.CHECKPOINT_KIND_BEST:
+        # The best is what can be downloaded, not the least point of the curve: an attempt that resumed before that
+        # point has other weights as its best until it comes there again.
+        after = replace(after, best_epoch=checkpoint.epoch, best_val_loss=checkpoint.val_loss)
     event = Event(sequence=after.sequence, create_time=timestamp(now), checkpoint=named)
     return replace(change, record=after, checkpoints=(*change.checkpoints, named), events=(*change.events, event))

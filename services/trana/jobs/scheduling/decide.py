@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from trana.jobs.scheduling.ledger import Gang, Ledger, Node
+
+CHECKING = "waits for its dataset to be checked"
+# A check takes a second; a dataset that takes longer must not keep an idle cluster from the others.
+CHECK_GRACE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job in the queue. `create_time` is when it was accepted: its age survives a retry."""
+    """A job in the queue. `create_time` is when it was accepted: its age survives a retry.
+
+    `checked` says that its dataset passed the preflight; before that it cannot start.
+    """
 
     job: str
     gang: Gang
     priority: int
     create_time: datetime
     not_before: datetime | None = None
+    checked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +54,9 @@ def order(queue: Iterable[Waiting]) -> list[Waiting]:
 def decide(now: datetime, queue: Sequence[Waiting], *, held: Sequence[Gang], nodes: Sequence[Node]) -> list[Decision]:
     """Lets gangs in by priority, then age, until the first that does not fit.
 
-    None overtakes a job that waits for room, for a stream of small jobs would starve it. A job that the cluster
-    cannot hold even when empty, and a retry that is held back, block nobody.
+    None overtakes a job that waits for room, for a stream of small jobs would starve it. A job whose dataset is
+    being checked is waited for too, but not for long: jobs that were submitted together start in their order. A job
+    that the cluster cannot hold even when empty, and a retry that is held back, block nobody.
 
     Args:
         now: the time.
@@ -80,10 +89,12 @@ def _hindrance(
     now: datetime, waiting: Waiting, *, ledger: Ledger, nodes: Sequence[Node], blocker: Waiting | None
 ) -> _Hindrance | None:
     """Why a job cannot start; where it can, its places are taken and None is returned."""
-    if waiting.not_before and waiting.not_before > now:
+    if waiting.not_before and not is_due(waiting, now):
         return _Hindrance(f"waits for its next attempt, at {waiting.not_before:%H:%M:%S} UTC")
     if not can_ever_hold(waiting.gang, nodes):
         return _Hindrance(f"needs {describe(waiting.gang)}, but the cluster has {describe_nodes(nodes)}")
+    if not waiting.checked:
+        return _Hindrance(CHECKING, blocks=now - waiting.create_time < CHECK_GRACE)
     if blocker is not None:
         return _Hindrance(
             f"waits behind {blocker.job}, which has priority {blocker.priority} and is older or more urgent"
@@ -94,6 +105,11 @@ def _hindrance(
     return _Hindrance(
         f"needs {describe(waiting.gang)}; free: {_count(cpus, 'CPU')}, {_count(gpus, 'GPU')}", blocks=True
     )
+
+
+def is_due(waiting: Waiting, now: datetime) -> bool:
+    """Whether a job is not held back any more."""
+    return waiting.not_before is None or waiting.not_before <= now
 
 
 def can_ever_hold(gang: Gang, nodes: Iterable[Node]) -> bool:

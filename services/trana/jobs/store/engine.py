@@ -11,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from trana.jobs.domain.errors import StoreUnavailable
@@ -48,7 +49,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads, from one consistent snapshot."""
+        """A transaction that only reads, from one consistent state of the database."""
         with _translated():
             async with self._reader.connect() as connection:
                 yield connection
@@ -65,8 +66,11 @@ class _translated:  # noqa: N801 -- reads as a statement
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OperationalError):
-            raise StoreUnavailable(f"the database does not answer: {error.orig}; try again") from error
+        match error:
+            case OperationalError():
+                raise StoreUnavailable(f"the database does not answer: {error.orig}; try again") from error
+            case PoolTimeout():
+                raise StoreUnavailable("the database is busy with earlier writes; try again") from error
 
 
 def _configure(engine: AsyncEngine, *, begin: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -25,6 +26,7 @@ from trana.v1.checkpoint_pb2 import Checkpoint
 from trana.v1.epoch_pb2 import Epoch
 from trana.v1.event_pb2 import Event
 
+T = TypeVar("T")
 Decide = Callable[[JobRecord, AttemptRecord | None], Change | None]
 _ATTEMPT_PLAIN = tuple(field.name for field in fields(AttemptRecord) if field.name != "key")
 
@@ -74,17 +76,16 @@ class Store:
             RequestIdReused: the request id stands for another body.
             JobExists: the job id is taken.
         """
+        return await _unbroken(self._create(change, request))
+
+    async def _create(self, change: Change, request: Request) -> tuple[JobRecord, bool]:
         async with self._database.write() as connection:
             earlier = await _request(connection, request)
             if earlier is not None:
                 return earlier, False
             if await _job(connection, change.record.id) is not None:
                 raise JobExists(change.record.id)
-            row = {
-                "request_id": request.id or None,
-                "request_digest": request.digest,
-                **to_row(change.record),
-            }
+            row = {"request_id": request.id or None, "request_digest": request.digest, **to_row(change.record)}
             await connection.execute(insert(schema.jobs), row)
             await _insert_rest(connection, change)
         self._tell(change)
@@ -118,8 +119,9 @@ class Store:
             JobNotFound: there is no such job.
             StaleJob: as above.
         """
-        if not jobs:
-            return []
+        return await _unbroken(self._update_all(jobs, decide)) if jobs else []
+
+    async def _update_all(self, jobs: Sequence[str], decide: Decide) -> list[tuple[JobRecord, Change | None]]:
         async with self._database.write() as connection:
             updated = [await _update(connection, job, decide) for job in jobs]
         for _, change in updated:
@@ -160,9 +162,10 @@ class Store:
         return await self._records(query.order_by(row.create_time.desc(), row.id.desc()).limit(limit))
 
     async def live_jobs(self) -> list[JobRecord]:
-        """Every job that is not in a final state."""
+        """Every job that is not in a final state, the oldest first."""
         names = [short_name(state) for state in LIVE]
-        return await self._records(select(schema.jobs).where(schema.jobs.c.state.in_(names)))
+        query = select(schema.jobs).where(schema.jobs.c.state.in_(names))
+        return await self._records(query.order_by(schema.jobs.c.create_time, schema.jobs.c.id))
 
     async def attempt(self, key: AttemptKey) -> AttemptRecord | None:
         """The attempt, or None."""
@@ -185,10 +188,20 @@ class Store:
 
     async def events(self, job: str, *, after: int, limit: int) -> list[Event]:
         """Events of a job with a greater sequence number than `after`, in order."""
-        row = schema.events.c
-        query = select(row.payload).where(row.job == job, row.sequence > after).order_by(row.sequence)
         async with self._database.read() as connection:
-            return [Event.FromString(data) for data in await connection.scalars(query.limit(limit))]
+            return await _events(connection, job, after=after, limit=limit)
+
+    async def news(self, job: str, *, after: int, limit: int) -> tuple[JobRecord, list[Event]]:
+        """A job and its events behind `after`, as they were at one moment.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        async with self._database.read() as connection:
+            record = await _job(connection, job)
+            if record is None:
+                raise JobNotFound(job)
+            return record, await _events(connection, job, after=after, limit=limit)
 
     async def epochs(self, job: str, *, after: int, limit: int) -> list[Epoch]:
         """Epochs of a job behind epoch `after`, in order."""
@@ -207,6 +220,20 @@ class Store:
     async def _records(self, query: Select[Any]) -> list[JobRecord]:
         async with self._database.read() as connection:
             return [to_record(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def _unbroken(writing: Coroutine[Any, Any, T]) -> T:
+    """Lets a transaction and the telling of it come to their end, also when the one who asked has gone away.
+
+    Cancelled in between, a change could be durable while metrics and watchers never hear of it.
+    """
+    task = asyncio.ensure_future(writing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        task.exception()  # whoever would have wanted it is gone
+        raise
 
 
 async def _update(connection: AsyncConnection, job: str, decide: Decide) -> tuple[JobRecord, Change | None]:
@@ -228,6 +255,12 @@ async def _update(connection: AsyncConnection, job: str, decide: Decide) -> tupl
 async def _job(connection: AsyncConnection, job: str) -> JobRecord | None:
     row = (await connection.execute(select(schema.jobs).where(schema.jobs.c.id == job))).mappings().first()
     return None if row is None else to_record(row)
+
+
+async def _events(connection: AsyncConnection, job: str, *, after: int, limit: int) -> list[Event]:
+    row = schema.events.c
+    query = select(row.payload).where(row.job == job, row.sequence > after).order_by(row.sequence).limit(limit)
+    return [Event.FromString(data) for data in await connection.scalars(query)]
 
 
 async def _request(connection: AsyncConnection, request: Request) -> JobRecord | None:
