@@ -1,16 +1,18 @@
 # Every target sets up what it needs; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 $(READY): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "Trana needs Python 3.11: name yours with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+		{ echo "Trana needs Python 3.11: name yours, as in make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "Setting up $(VENV) (a few minutes the first time)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "This Python has no venv; another one of 3.11 (pyenv, uv, conda) needs no root" >&2; exit 2; }
 	@# pip finds torch's CPU build where one is offered, and takes the CUDA build elsewhere.
 	@$(BIN)/pip install --quiet --constraint constraints.txt '$(TORCH)' --editable '.[server,trainer,dev]'
 	@touch $@

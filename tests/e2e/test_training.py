@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from e2e.relay import Relay
 from e2e.service import Service, ended, until
 from e2e.specs import EXAMPLES, iris
 from safetensors.torch import load_file
@@ -114,6 +115,20 @@ def test_watcher_that_resumes_misses_nothing_and_sees_nothing_twice(client: Clie
     assert [event.sequence for event in seen] == list(range(1, client.get(job.name).sequence + 1))
     assert [event.epoch.epoch for event in seen if event.HasField("epoch")] == [1, 2, 3, 4, 5, 6]
     assert seen[-1].state_change.to_state == SUCCEEDED
+
+
+def test_watcher_whose_connection_is_cut_goes_on_where_it_was(service: Service, client: Client) -> None:
+    with Relay(service.listen) as relay, Client(relay.listen) as far:
+        job = client.submit(iris(epochs=40))
+        seen: list[int] = []
+        cuts = 0
+        for response in far.watch(job.name):
+            if response.HasField("event"):
+                seen.append(response.event.sequence)
+            if response.event.HasField("epoch") and response.event.epoch.epoch in (5, 15, 25):
+                cuts += relay.cut()
+    assert cuts >= 3
+    assert seen == list(range(1, client.get(job.name).sequence + 1))
 
 
 def test_early_stopping_ends_a_job_and_says_so(client: Client) -> None:
