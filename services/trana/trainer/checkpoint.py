@@ -30,7 +30,7 @@ from trana.trainer.errors import StorageError, UserError
 from trana.trainer.group import on_rank0
 from trana.trainer.optimizer import load_optimizer, optimizer_tensors
 from trana.trainer.place import Place
-from trana.trainer.progress import Best, Progress, from_json, to_json
+from trana.trainer.progress import Best, Progress, from_json, to_json, to_lines
 from trana.trainer.publish import BEST, LAST, CheckpointFolder, Header
 from trana.v1 import checkpoint_pb2, epoch_pb2, training_pb2
 
@@ -156,21 +156,14 @@ class Checkpoints:
 
     def _hold(self, progress: Progress) -> None:
         newest = progress.history[-1]
+        self._lines = to_lines(progress.history, self._lines)
         files = self._files(LAST, newest) | {
             OPTIMIZER: save(_on_cpu(optimizer_tensors(self._optimizer))),
             PROGRESS: json.dumps(to_json(progress), indent=1).encode(),
-            HISTORY: self._history(progress).encode(),
+            HISTORY: "".join(self._lines.values()).encode(),
         }
         best = progress.best.name if progress.best else ""
         self._held = Header(LAST, progress.epoch, newest.val_loss, best), files
-
-    def _history(self, progress: Progress) -> str:
-        # Each epoch is written out once: doing so for all of them after each would take longer than a short epoch.
-        for epoch in progress.history:
-            if epoch.epoch not in self._lines:
-                line = json_format.MessageToJson(epoch, preserving_proto_field_name=True, indent=None)
-                self._lines[epoch.epoch] = f"{line}\n"
-        return "".join(self._lines[epoch.epoch] for epoch in progress.history)
 
     def _files(self, kind: str, epoch: epoch_pb2.Epoch) -> dict[str, bytes]:
         state = {

@@ -1,7 +1,10 @@
 """How far a training has come: everything of a last checkpoint that is no tensor."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from google.protobuf import json_format
 
 from trana.trainer.patience import Patience, Plateau, is_used_up, wait
 from trana.v1 import epoch_pb2, report_pb2, training_pb2
@@ -103,6 +106,24 @@ def from_json(state: dict[str, Any], history: tuple[epoch_pb2.Epoch, ...]) -> Pr
         stop_reason=report_pb2.StopReason.Value(state["stop_reason"]),
         history=history,
     )
+
+
+def to_lines(history: Iterable[epoch_pb2.Epoch], written: Mapping[int, str]) -> dict[int, str]:
+    """Writes each epoch as a line of JSON.
+
+    Args:
+        history: Epochs, in order.
+        written: What this returned before. Each epoch is written out once: doing so for all of them after each
+            would take longer than a short epoch.
+
+    Returns:
+        The lines by number of the epoch, in order, of these epochs alone: a long training's do not pile up.
+    """
+    return {epoch.epoch: written.get(epoch.epoch) or _to_line(epoch) for epoch in history}
+
+
+def _to_line(epoch: epoch_pb2.Epoch) -> str:
+    return json_format.MessageToJson(epoch, preserving_proto_field_name=True, indent=None) + "\n"
 
 
 def _patience_to_json(patience: Patience) -> dict[str, Any]:

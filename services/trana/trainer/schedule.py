@@ -11,7 +11,8 @@ def learning_rate(
     """Returns the learning rate of a step.
 
     During warm-up it rises linearly over the steps, to reach `base` in the last of them. After that, a cosine
-    falls step by step over the epochs that are left; the other shapes change between epochs.
+    falls step by step from `base` in the first step that is left to its minimum in the last one; a single step is
+    made at `base`, for at a minimum of 0 it would teach nothing. The other shapes change between epochs.
 
     Args:
         spec: Of it the schedule and the number of epochs count.
@@ -28,7 +29,8 @@ def learning_rate(
     done = epoch - 1 - warmup
     match schedule.WhichOneof("shape"):
         case "cosine":
-            share = (done + step / num_steps) / (spec.epochs - warmup)
+            last = (spec.epochs - warmup) * num_steps - 1
+            share = (done * num_steps + step) / max(last, 1)
             floor = schedule.cosine.min_learning_rate
             return floor + (base - floor) * (1 + math.cos(math.pi * share)) / 2
         case "step":

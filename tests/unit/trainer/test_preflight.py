@@ -70,7 +70,14 @@ def test_message_names_row_and_column_when_the_file_is_wrong(tmp_path: Path, row
         pytest.param(b"", "is empty", id="no bytes"),
         pytest.param(b"\n\n", "is empty", id="only empty lines"),
         pytest.param(b"a,a,species\n1,2,x\n", "row 1: the header has more than one column called a", id="twice"),
-        pytest.param(b"a,species\n1,\xff\n", "is not text in UTF-8", id="latin-1"),
+        pytest.param(b"a,species\n1,\xff\n", "row 2: is not text in UTF-8", id="latin-1"),
+        pytest.param(b"a,\xff\n1,x\n", "row 1: is not text in UTF-8", id="latin-1 in the header"),
+        pytest.param(b"a,species\n" + b"1,x\n" * 30 + b"1,\xff\n", "row 32: is not text", id="latin-1 further down"),
+        pytest.param(
+            b"\xef\xbb\xbfa,species\n\n" + b'1,"x\ny"\n' * 5000 + b"1,x\xe9\n1,\xff\n",
+            "row 5003: is not text",
+            id="latin-1 far down, after quoted lines",
+        ),
         pytest.param(b"species\nx\ny\n", "no column besides species", id="no feature"),
         pytest.param(
             b"a,b\n1,2\n", "column species: there is no such column, which the spec names as target", id="target"

@@ -25,11 +25,26 @@ def test_warmup_rises_linearly_to_the_whole_rate() -> None:
 def test_cosine_falls_from_the_rate_to_the_minimum_after_warmup() -> None:
     schedule = {"warmupEpochs": 2, "cosine": {"minLearningRate": 0.02}}
     assert rate(schedule, epoch=3) == pytest.approx(0.1)
-    assert rate(schedule, epoch=7) == pytest.approx(0.06)
-    last = rate(schedule, epoch=10, step=3)
-    assert 0.02 < last < 0.0205
+    # Halfway between two steps, of the 32 that are left after warm-up.
+    assert (rate(schedule, epoch=6, step=3) + rate(schedule, epoch=7)) / 2 == pytest.approx(0.06)
+    assert rate(schedule, epoch=10, step=3) == 0.02
     rates = [rate(schedule, epoch=epoch, step=step) for epoch in range(3, 11) for step in range(4)]
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(("epochs", "num_steps"), [(1, 2), (2, 1), (3, 1), (7, 9), (100, 6)])
+@pytest.mark.parametrize("minimum", [0.0, 0.03])
+def test_cosine_begins_at_the_rate_and_its_last_step_is_at_the_minimum(
+    epochs: int, num_steps: int, minimum: float
+) -> None:
+    spec = make_spec(schedule={"cosine": {"minLearningRate": minimum}}, epochs=epochs)
+    assert learning_rate(spec, 0.1, epoch=1, step=0, num_steps=num_steps) == 0.1
+    assert learning_rate(spec, 0.1, epoch=epochs, step=num_steps - 1, num_steps=num_steps) == minimum
+
+
+def test_cosine_of_a_single_step_is_made_at_the_whole_rate() -> None:
+    spec = make_spec(schedule={"cosine": {}}, epochs=1)
+    assert learning_rate(spec, 0.1, epoch=1, step=0, num_steps=1) == 0.1
 
 
 def test_step_drops_every_few_epochs_after_warmup() -> None:

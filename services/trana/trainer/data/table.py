@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import math
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from pyarrow import csv as arrow_csv
 
 from trana.trainer.data.source import Choose, at, listed, open_file, quoted
 from trana.trainer.errors import DataError
+
+# What Python's "surrogateescape" makes of bytes that are not UTF-8.
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +186,16 @@ class _Layout:
                 message = f"has {len(row)} values, but the header names {len(self.names)} columns"
                 raise at(self.uri, message, row=number)
 
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        text = io.TextIOWrapper(io.BytesIO(self.data), encoding="utf-8-sig", newline="")
+    def _rows(self, *, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
+        text = io.TextIOWrapper(io.BytesIO(self.data), encoding="utf-8-sig", errors=errors, newline="")
         number = 0
         try:
             for number, row in enumerate(csv.reader(text, delimiter=self.delimiter), start=1):
                 yield number, row
         except UnicodeDecodeError as error:
-            raise at(self.uri, "is not text in UTF-8", row=number + 1) from error
+            # Text is decoded in blocks, so the rows given so far end anywhere before the wrong one.
+            rows = self._rows(errors="surrogateescape")
+            wrong = next(number for number, row in rows if _NOT_UTF8.search("".join(row)))
+            raise at(self.uri, "is not text in UTF-8; save it in that encoding", row=wrong) from error
         except csv.Error as error:
             raise at(self.uri, f"cannot be read as CSV: {error}", row=number + 1) from error
