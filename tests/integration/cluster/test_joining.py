@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
-from integration.cluster.driving import TOYS, first_report, followed, is_alive, marked, running, start, until
-from trana.jobs.cluster.cluster import ClusterSettings, ClusterUnreachable
+from integration.cluster.driving import ONE, TOYS, first_report, followed, is_alive, marked, running, start, until
+from trana.jobs.cluster.cluster import AttemptGone, ClusterSettings, ClusterUnreachable
 from trana.jobs.cluster.sweeping import sweep
 from trana.jobs.domain.attempt import AttemptKey, Ending
 
@@ -78,6 +78,25 @@ async def test_attempts_outlive_the_service_where_they_shall_and_are_adopted(hea
         await start(after, AttemptKey("job", 2), "with_child")
         pids = [int(pid) for pid in (await first_report(after, AttemptKey("job", 2))).split()]
     assert not any(is_alive(pid) for pid in pids)  # stopped without keeping them
+
+
+async def test_two_services_on_one_ray_know_nothing_of_each_other(head: Head, tmp_path: Path) -> None:
+    here, there = (
+        ClusterSettings(folder=tmp_path / name, address=head.address, auth_token_path=head.token)
+        for name in ("here", "there")
+    )
+    async with running(here) as ours, running(there) as theirs:
+        await start(theirs, KEY, "forever", gang=ONE)
+        pid = int(await first_report(theirs, KEY))
+        assert await ours.attempts() == ()
+        with pytest.raises(AttemptGone):
+            await ours.poll(KEY, after=0, wait_seconds=0)
+        await start(ours, KEY, "forever", gang=ONE)  # jobs of the same name
+        assert int(await first_report(ours, KEY)) != pid
+        await ours.remove_attempt(KEY)
+        assert is_alive(pid)
+        assert await ours.attempts() == ()
+        assert await theirs.attempts() == (KEY,)
 
 
 async def test_a_lost_head_is_unreachable_and_nothing_else(head: Head, tmp_path: Path) -> None:

@@ -39,7 +39,12 @@ def test_a_poll_survives_the_way_from_the_agent(poll: Poll) -> None:
 
 
 def test_a_launch_survives_the_command_line() -> None:
-    launch = Launch.of(ClusterSettings(folder=Path("/f"), num_cpus=2), ray_folder=Path("/tmp/r"), socket_fd=7)
+    launch = Launch.of(
+        ClusterSettings(folder=Path("/f"), num_cpus=2),
+        installation="a1b2c3d4",
+        ray_folder=Path("/tmp/r"),
+        socket_fd=7,
+    )
     assert Launch.from_argument(launch.to_argument()) == launch
 
 

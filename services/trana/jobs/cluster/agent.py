@@ -23,6 +23,7 @@ from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnre
 from trana.jobs.cluster.environment import MARK
 from trana.jobs.cluster.joining import join, leave, start_embedded, watch
 from trana.jobs.cluster.launch import Launch
+from trana.jobs.cluster.naming import Names
 from trana.jobs.cluster.nodes import capacity, live_nodes
 from trana.jobs.cluster.parent import die_with_parent
 from trana.jobs.cluster.preflight import preflight
@@ -37,9 +38,9 @@ logger = logging.getLogger("trana.jobs.cluster.agent")
 class Agent:
     """Answers the control plane; one method of this class per method of the protocol."""
 
-    def __init__(self, *, call_timeout_seconds: float) -> None:
+    def __init__(self, names: Names, *, call_timeout_seconds: float) -> None:
         self._timeout = call_timeout_seconds
-        self._attempts = Attempts(call_timeout_seconds=call_timeout_seconds)
+        self._attempts = Attempts(names, call_timeout_seconds=call_timeout_seconds)
 
     async def handle(self, method: str, parameters: Mapping[str, Any]) -> Any:
         """Does what is asked. What goes wrong is raised, and logged where it is not one of the room's own errors."""
@@ -93,7 +94,8 @@ class Agent:
 async def _serve(launch: Launch, control_plane: socket.socket, vital: list[int]) -> None:
     watch(vital, on_end=_end_at_once)
     reader, writer = await asyncio.open_unix_connection(sock=control_plane)
-    await serve(reader, writer, Agent(call_timeout_seconds=launch.call_timeout_seconds).handle)
+    agent = Agent(Names(launch.installation), call_timeout_seconds=launch.call_timeout_seconds)
+    await serve(reader, writer, agent.handle)
 
 
 def _end_at_once(pid: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from trana.jobs.cluster.contract import ClusterSettings, ClusterUnreachable, FolderInUse
 from trana.jobs.cluster.environment import agent_environment, mark_of, token_path
+from trana.jobs.cluster.installation import installation_of
 from trana.jobs.cluster.launch import Launch
 from trana.jobs.cluster.protocol import Connection, ConnectionLost, RemoteError
 from trana.jobs.cluster.sweeping import sweep
@@ -52,6 +53,7 @@ class AgentProcess:
         self._reachable = False
         self._keeping: asyncio.Task[None] | None = None
         self._lock: int | None = None
+        self._installation = ""
 
     @property
     def reachable(self) -> bool:
@@ -63,11 +65,13 @@ class AgentProcess:
 
         Raises:
             FolderInUse: Another service uses the runtime folder.
+            OSError: The runtime folder cannot be used; the message says why.
         """
         folder = self._settings.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         self._lock = _lock(folder)
+        self._installation = installation_of(folder)
         self._keeping = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
@@ -129,7 +133,12 @@ class AgentProcess:
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, Connection]:
         ours, theirs = socket.socketpair()
         with theirs:
-            launch = Launch.of(self._settings, ray_folder=_make_ray_folder(self._settings), socket_fd=theirs.fileno())
+            launch = Launch.of(
+                self._settings,
+                installation=self._installation,
+                ray_folder=_make_ray_folder(self._settings),
+                socket_fd=theirs.fileno(),
+            )
             with _open_log(self._settings.folder / "agent.log") as log:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,

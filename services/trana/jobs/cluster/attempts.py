@@ -1,4 +1,4 @@
-"""The attempts of the cluster, as the cluster agent asks Ray about them."""
+"""The attempts of this installation in the cluster, as the cluster agent asks Ray about them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable, Poll
+from trana.jobs.cluster.naming import NAMESPACE, Names
 from trana.jobs.cluster.nodes import end_processes_on
 from trana.jobs.cluster.supervisor import NodeProcess, Supervisor
 from trana.jobs.cluster.waiting import in_thread, resolved
@@ -30,8 +31,6 @@ from trana.jobs.domain.attempt import AttemptKey, Ending
 from trana.jobs.scheduling.ledger import Gang
 from trana.v1.cause_pb2 import Cause
 
-NAMESPACE = "trana"
-PREFIX = "trana/"
 CLOSE_SECONDS = 2.0
 END_SECONDS = 5.0
 DEFAULT_START_SECONDS = 120.0
@@ -56,9 +55,13 @@ class _Known:
 
 
 class Attempts:
-    """Creates, asks, stops and removes attempts. What Ray raises beyond this room's errors comes through."""
+    """Creates, asks, stops and removes the attempts of one installation.
 
-    def __init__(self, *, call_timeout_seconds: float) -> None:
+    What Ray raises beyond this room's errors comes through.
+    """
+
+    def __init__(self, names: Names, *, call_timeout_seconds: float) -> None:
+        self._names = names
         self._timeout = call_timeout_seconds
         self._known: dict[AttemptKey, _Known] = {}
         self._locks: WeakValueDictionary[AttemptKey, asyncio.Lock] = WeakValueDictionary()
@@ -66,7 +69,7 @@ class Attempts:
     async def start(self, request: AttemptRequest) -> None:
         """Creates placement group and supervisor, each unless it is there."""
         async with self._lock(request.key):
-            supervisor = await self._blocking(partial(_create, request))
+            supervisor = await self._blocking(partial(_create, request, self._names.of(request.key)))
         deadline = time.monotonic() + request.start_timeout_seconds
         self._known.setdefault(request.key, _Known(supervisor, deadline))
 
@@ -93,7 +96,7 @@ class Attempts:
     async def stop(self, key: AttemptKey, *, grace_seconds: float) -> None:
         """See `Cluster.stop_attempt`. An attempt that has no place yet is removed."""
         known = await self._find(key)
-        if not known.answered and not await self._blocking(partial(_is_placed, key)):
+        if not known.answered and not await self._blocking(partial(_is_placed, self._names.of(key))):
             await self.remove(key)
             raise self._gone(key)
         try:
@@ -106,13 +109,13 @@ class Attempts:
         async with self._lock(key):
             with contextlib.suppress(AttemptGone):
                 await self._end(await self._find(key))
-            await self._blocking(partial(_remove_group, key, timeout_seconds=END_SECONDS))
+            await self._blocking(partial(_remove_group, self._names.of(key), timeout_seconds=END_SECONDS))
             self._known.pop(key, None)
 
     async def keys(self) -> Sequence[AttemptKey]:
-        """All attempts with a supervisor or a placement group."""
-        keys: list[AttemptKey] = await self._blocking(_all_keys)
-        return keys
+        """All attempts of this installation with a supervisor or a placement group."""
+        names = await self._blocking(_all_names)
+        return sorted(self._names.keys(names))
 
     async def _end(self, known: _Known) -> None:
         with contextlib.suppress(ActorDiedError, ClusterUnreachable):
@@ -127,13 +130,13 @@ class Attempts:
     async def _find(self, key: AttemptKey) -> _Known:
         known = self._known.get(key)
         if known is None:
-            supervisor = await self._blocking(partial(_supervisor, key))
+            supervisor = await self._blocking(partial(_supervisor, self._names.of(key)))
             known = _Known(supervisor, time.monotonic() + DEFAULT_START_SECONDS)
             self._known[key] = known
         return known
 
     async def _late(self, key: AttemptKey) -> Ending:
-        placed = await self._blocking(partial(_is_placed, key))
+        placed = await self._blocking(partial(_is_placed, self._names.of(key)))
         what = "supervisor did not start" if placed else "workers got no place"
         return Ending(Cause.CAUSE_START_TIMEOUT, f"the {what} in time")
 
@@ -144,13 +147,8 @@ class Attempts:
         return await in_thread(function, timeout_seconds=self._timeout)
 
 
-def _name(key: AttemptKey) -> str:
-    return f"{PREFIX}{key}"
-
-
-def _create(request: AttemptRequest) -> Any:
-    name = _name(request.key)
-    group = _group(request.key) or placement_group(
+def _create(request: AttemptRequest, name: str) -> Any:
+    group = _group(name) or placement_group(
         [_bundle(request.gang)] * request.gang.num_workers, strategy="PACK", name=name, lifetime="detached"
     )
     # In the first bundle, though it needs nothing of it: elsewhere it would be one more node whose loss is fatal, and
@@ -177,54 +175,45 @@ def _bundle(gang: Gang) -> dict[str, float]:
     return {resource: amount for resource, amount in bundle.items() if amount}
 
 
-def _supervisor(key: AttemptKey) -> Any:
+def _supervisor(name: str) -> Any:
     try:
-        return ray.get_actor(_name(key), namespace=NAMESPACE)
+        return ray.get_actor(name, namespace=NAMESPACE)
     except ValueError as error:
-        if key in _supervisor_keys():
-            raise ClusterUnreachable(f"the supervisor of attempt {key} cannot be looked up now") from error
-        raise AttemptGone(f"the cluster holds no supervisor of attempt {key}") from error
+        if name in _supervisor_names():
+            raise ClusterUnreachable(f"the supervisor {name} cannot be looked up now") from error
+        raise AttemptGone(f"the cluster holds no supervisor {name}") from error
 
 
-def _group(key: AttemptKey) -> PlacementGroup | None:
+def _group(name: str) -> PlacementGroup | None:
     try:
-        group: PlacementGroup = get_placement_group(_name(key))
+        group: PlacementGroup = get_placement_group(name)
     except ValueError:
         return None
     return group
 
 
-def _is_placed(key: AttemptKey) -> bool:
-    group = _group(key)
+def _is_placed(name: str) -> bool:
+    group = _group(name)
     return group is not None and placement_group_table(group).get("state") == "CREATED"
 
 
-def _remove_group(key: AttemptKey, *, timeout_seconds: float) -> None:
-    group = _group(key)
+def _remove_group(name: str, *, timeout_seconds: float) -> None:
+    group = _group(name)
     if group is None:
         return
     remove_placement_group(group)
     deadline = time.monotonic() + timeout_seconds
-    while _group(key) is not None:
+    while _group(name) is not None:
         if time.monotonic() > deadline:
-            raise ClusterUnreachable(f"the placement group of attempt {key} is still there")
+            raise ClusterUnreachable(f"the placement group {name} is still there")
         time.sleep(0.01)
 
 
-def _supervisor_keys() -> set[AttemptKey]:
+def _supervisor_names() -> set[str]:
     actors = ray.util.list_named_actors(all_namespaces=True)
-    return _keys(actor["name"] for actor in actors if actor["namespace"] == NAMESPACE)
+    return {actor["name"] for actor in actors if actor["namespace"] == NAMESPACE}
 
 
-def _all_keys() -> list[AttemptKey]:
+def _all_names() -> set[str]:
     groups = placement_group_table().values()
-    return sorted(_supervisor_keys() | _keys(group["name"] for group in groups if group["state"] != "REMOVED"))
-
-
-def _keys(names: Any) -> set[AttemptKey]:
-    keys = set()
-    for name in names:
-        job, _, number = name.removeprefix(PREFIX).rpartition("/")
-        if name.startswith(PREFIX) and job and number.isdecimal():
-            keys.add(AttemptKey(job, int(number)))
-    return keys
+    return _supervisor_names() | {group["name"] for group in groups if group["state"] != "REMOVED"}

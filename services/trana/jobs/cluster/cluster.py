@@ -49,6 +49,7 @@ class Cluster:
 
         Raises:
             FolderInUse: Another service uses the runtime folder.
+            OSError: The runtime folder cannot be used; the message says why.
         """
         await self._agent.start()
 
@@ -112,7 +113,11 @@ class Cluster:
         self._told_started.discard(key)
 
     async def attempts(self) -> tuple[AttemptKey, ...]:
-        """All attempts of which the cluster holds anything, supervisor or placement group, whoever started them."""
+        """All attempts of this installation of which the cluster holds anything, supervisor or placement group.
+
+        Those that an earlier service in the same runtime folder started are among them; what other services keep in
+        a joined Ray is not.
+        """
         answer = await self._ask("attempts", {})
         return tuple(AttemptKey(job, number) for job, number in answer)
 

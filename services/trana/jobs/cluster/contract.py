@@ -32,7 +32,8 @@ class ClusterSettings:
     """Which Ray is used, and where this machine keeps what belongs to the use.
 
     Attributes:
-        folder: Private runtime folder (made 0700): lock, token, agent log. Never shared by two services.
+        folder: Private runtime folder (made 0700): lock, token, agent log, the installation's id. Never shared by
+            two services; who comes back to a joined Ray with another folder does not know its attempts again.
         address: `"local"` starts an embedded Ray; `host:port` joins the Ray whose head listens there.
         num_cpus: CPUs of the embedded Ray; None takes what Ray finds. Ignored when joining.
         num_gpus: GPUs of the embedded Ray; None takes what Ray finds. Ignored when joining.

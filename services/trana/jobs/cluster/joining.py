@@ -13,8 +13,8 @@ from collections.abc import Callable
 import psutil
 import ray
 
-from trana.jobs.cluster.attempts import NAMESPACE
 from trana.jobs.cluster.launch import Launch
+from trana.jobs.cluster.naming import NAMESPACE
 from trana.jobs.cluster.parent import die_with_parent
 
 OBJECT_STORE_BYTES = 128 * 2**20

@@ -15,6 +15,7 @@ class Launch:
     """One start of an agent.
 
     Attributes:
+        installation: Whose attempts the agent sees.
         address: `"local"` or `host:port`, as in `ClusterSettings`.
         num_cpus: CPUs of an embedded Ray.
         num_gpus: GPUs of an embedded Ray.
@@ -24,6 +25,7 @@ class Launch:
         call_timeout_seconds: How long Ray may take to answer.
     """
 
+    installation: str
     address: str
     num_cpus: int | None
     num_gpus: int | None
@@ -33,9 +35,10 @@ class Launch:
     call_timeout_seconds: float
 
     @classmethod
-    def of(cls, settings: ClusterSettings, *, ray_folder: Path | None, socket_fd: int) -> Launch:
+    def of(cls, settings: ClusterSettings, *, installation: str, ray_folder: Path | None, socket_fd: int) -> Launch:
         """A launch by this process."""
         return cls(
+            installation=installation,
             address=settings.address,
             num_cpus=settings.num_cpus,
             num_gpus=settings.num_gpus,
