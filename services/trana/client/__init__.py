@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trana.client.client import Client
     from trana.client.errors import (
+        ClientClosed,
         DownloadError,
         InvalidRequest,
         JobFailed,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "ClientClosed",
     "DownloadError",
     "InvalidRequest",
     "JobFailed",

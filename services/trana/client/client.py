@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from typing import Any, Literal, Self
 import grpc
 
 from trana.client.downloading import save_checkpoint
-from trana.client.errors import InvalidRequest, JobFailed, translate
+from trana.client.errors import ClientClosed, InvalidRequest, JobFailed, code_of, translate
+from trana.client.stalling import not_stalling
 from trana.client.watching import FINAL_STATES, Watching
 from trana.spec.read import SpecError, job_from_mapping, read_job
 from trana.spec.validate import validate
@@ -67,12 +69,14 @@ class Client:
 
         Args:
             address: HOST:PORT of the service.
-            timeout_seconds: For a single call, its retries included; not for `watch`, `wait` and `download`.
+            timeout_seconds: For a single call, its retries included; for each piece of a `download`; not for `watch`
+                and `wait`.
             reconnect_seconds: How long `watch` and `wait` bear a service that does not answer.
         """
         self._address = address
         self._timeout_seconds = timeout_seconds
         self._reconnect_seconds = reconnect_seconds
+        self._closed = threading.Event()
         options = _OPTIONS + ([("grpc.enable_http_proxy", 0)] if _is_loopback(address) else [])
         self._channel = grpc.insecure_channel(address, options=options)
         self._service = job_service_pb2_grpc.JobServiceStub(self._channel)
@@ -86,7 +90,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection; streams that are open end."""
+        """Closes the connection; calls that run, and later ones, raise `ClientClosed`."""
+        # First, so that whoever sees its call cancelled knows why.
+        self._closed.set()
         self._channel.close()
 
     def submit(
@@ -197,17 +203,19 @@ class Client:
 
         Raises:
             NotFound: If there is no such job, or no such checkpoint yet.
+            Unreachable: If the service is away, or sends nothing for `timeout_seconds`.
             DownloadError: If it arrives damaged, or cannot be written; nothing of it is kept.
         """
         name = _name(job)
         request = job_service_pb2.DownloadCheckpointRequest(name=f"{name}/checkpoints/{kind}")
         target = Path(folder) if folder is not None else Path(f"{name.removeprefix('jobs/')}-{kind}")
-        pieces = self._service.DownloadCheckpoint(request)
-        try:
-            with self._translating():
+        with self._translating():
+            call = self._service.DownloadCheckpoint(request)
+            pieces = not_stalling(call, timeout_seconds=self._timeout_seconds, address=self._address)
+            try:
                 return save_checkpoint(pieces, target)
-        finally:
-            pieces.cancel()
+            finally:
+                call.cancel()
 
     def list(self, *, filter: str = "", page_size: int = 0) -> Iterator[job_pb2.Job]:  # noqa: A002 - the API's word
         """Yields jobs, newest first, page by page.
@@ -235,11 +243,13 @@ class Client:
     ) -> Watching:
         def open_stream(sequence: int, seconds: float | None) -> Any:
             request = job_service_pb2.WatchJobRequest(name=_name(job), after_sequence=sequence)
-            return self._service.WatchJob(request, timeout=seconds)
+            with self._translating():
+                return self._service.WatchJob(request, timeout=seconds)
 
         return Watching(
             open_stream,
             address=self._address,
+            closed=self._closed,
             after_sequence=after_sequence,
             patience_seconds=self._reconnect_seconds,
             timeout_seconds=timeout_seconds,
@@ -251,7 +261,14 @@ class Client:
         try:
             yield
         except grpc.RpcError as error:
+            if self._closed.is_set() and code_of(error) == grpc.StatusCode.CANCELLED:
+                raise ClientClosed from error
             raise translate(error, self._address) from error
+        except ValueError as error:
+            # What grpc raises for a call on a channel that is closed.
+            if self._closed.is_set():
+                raise ClientClosed from error
+            raise
 
 
 def check(spec: job_pb2.JobSpec) -> None:

@@ -5,7 +5,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -27,7 +27,7 @@ def save_checkpoint(pieces: Iterable[job_service_pb2.DownloadCheckpointResponse]
 
     Args:
         pieces: What the service sends; not asked for anything where the folder is in use.
-        folder: Absent or empty; its parents are made.
+        folder: Absent or empty; its parents are made, and removed again where the checkpoint does not arrive.
 
     Returns:
         The folder.
@@ -50,13 +50,19 @@ def save_checkpoint(pieces: Iterable[job_service_pb2.DownloadCheckpointResponse]
 
 @contextmanager
 def _folder_aside(folder: Path) -> Iterator[Path]:
-    """Makes a folder beside another one, where a rename is one step, and removes what is left of it."""
+    """Makes a folder beside another one, where a rename is one step, and removes it where it comes to nothing."""
     aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.part"
-    aside.mkdir(parents=True)
+    missing = [parent for parent in folder.parents if not parent.exists()]
     try:
+        aside.mkdir(parents=True)
         yield aside
-    finally:
+    except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
+        # From the inside outwards, up to one that somebody else has begun to use.
+        with suppress(OSError):
+            for parent in missing:
+                parent.rmdir()
+        raise
 
 
 def _receive(pieces: Iterable[job_service_pb2.DownloadCheckpointResponse], aside: Path) -> dict[str, _Saved]:

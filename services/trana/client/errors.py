@@ -57,6 +57,13 @@ class TimedOut(TranaError):
     """The job did not end in the time that was given; it goes on."""
 
 
+class ClientClosed(TranaError):
+    """The client was closed before the call, or while it ran."""
+
+    def __init__(self) -> None:
+        super().__init__("this client is closed; make a new one", code="CANCELLED", reason="CLIENT_CLOSED")
+
+
 class DownloadError(TranaError):
     """A checkpoint did not arrive as it was saved, or cannot be written; nothing of it was kept."""
 

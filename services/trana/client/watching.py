@@ -1,13 +1,14 @@
 """Watches a job across connections that break: each event once, in order."""
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import grpc
 
-from trana.client.errors import TimedOut, code_of, is_broken_stream, translate
+from trana.client.errors import ClientClosed, TimedOut, code_of, is_broken_stream, translate
 from trana.v1 import job_pb2, job_service_pb2
 
 FINAL_STATES = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
@@ -42,6 +43,7 @@ class Watching:
         open_stream: Callable[[int, float | None], Stream],
         *,
         address: str,
+        closed: threading.Event,
         after_sequence: int,
         patience_seconds: float,
         timeout_seconds: float | None = None,
@@ -49,6 +51,7 @@ class Watching:
     ) -> None:
         self._open_stream = open_stream
         self._address = address
+        self._closed = closed
         self._sequence = after_sequence
         self._patience_seconds = patience_seconds
         self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
@@ -62,6 +65,7 @@ class Watching:
 
         Raises:
             TranaError: If the service refuses, or is away for too long.
+            ClientClosed: If `closed` is set, and no final state was seen before.
             TimedOut: If the time for the whole watch is used up.
         """
         final = False
@@ -99,6 +103,8 @@ class Watching:
 
     def _pause(self, error: grpc.RpcError | None) -> None:
         """Waits before the next stream, or raises where there should be none."""
+        if self._closed.is_set():
+            raise ClientClosed from error
         now = time.monotonic()
         self._broken_since = now if self._broken_since is None else self._broken_since
         if error is not None:
@@ -109,7 +115,8 @@ class Watching:
                 raise translate(error, self._address) from error
         if now == self._broken_since:
             self._on_break(f"the service at {self._address} does not answer; trying again")
-        time.sleep(self._backoff_seconds * _jitter.uniform(0.5, 1.0))
+        if self._closed.wait(self._backoff_seconds * _jitter.uniform(0.5, 1.0)):
+            raise ClientClosed from error
         self._backoff_seconds = min(2 * self._backoff_seconds, _MAX_BACKOFF_SECONDS)
 
     def _remaining_seconds(self) -> float | None:

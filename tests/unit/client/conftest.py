@@ -58,6 +58,9 @@ class Service(job_service_pb2_grpc.JobServiceServicer):
         self.events: list[event_pb2.Event] = []
         self.epochs: list[epoch_pb2.Epoch] = []
         self.pieces: list[job_service_pb2.DownloadCheckpointResponse] = []
+        # A download stops behind so many pieces, until the service stops.
+        self.stalls_behind: int | None = None
+        self.seconds_per_piece = 0.0
         # Streams stop before an event whose sequence number is greater, until the test lets them go on.
         self.allowed = 10**9
         self.changed = threading.Condition()
@@ -155,7 +158,11 @@ class Service(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.DownloadCheckpointRequest, context: Context
     ) -> Iterator[job_service_pb2.DownloadCheckpointResponse]:
         self._take(request, context)
-        yield from self.pieces
+        for piece in self.pieces[: self.stalls_behind]:
+            time.sleep(self.seconds_per_piece)
+            yield piece
+        if self.stalls_behind is not None:
+            self._wait_until_allowed(10**10)
 
 
 class Host:

@@ -5,7 +5,17 @@ from typing import Any
 
 import grpc
 import pytest
-from trana.client import Client, InvalidRequest, JobFailed, NotFound, Refused, TimedOut, TranaError, Unreachable
+from trana.client import (
+    Client,
+    ClientClosed,
+    InvalidRequest,
+    JobFailed,
+    NotFound,
+    Refused,
+    TimedOut,
+    TranaError,
+    Unreachable,
+)
 from trana.v1 import job_pb2, job_service_pb2
 
 
@@ -152,3 +162,29 @@ def test_nobody_there_is_told_with_what_to_do() -> None:
         pytest.raises(Unreachable, match=r"no Trana service answers at 127\.0\.0\.1:1: start one with `trana serve`"),
     ):
         client.get("iris")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client, spec, folder: client.submit(spec),
+        lambda client, spec, folder: client.get("iris"),
+        lambda client, spec, folder: client.wait("iris"),
+        lambda client, spec, folder: next(client.watch("iris")),
+        lambda client, spec, folder: client.cancel("iris"),
+        lambda client, spec, folder: client.epochs("iris"),
+        lambda client, spec, folder: client.checkpoints("iris"),
+        lambda client, spec, folder: client.download("iris", "best", folder),
+        lambda client, spec, folder: next(client.list()),
+    ],
+    ids=["submit", "get", "wait", "watch", "cancel", "epochs", "checkpoints", "download", "list"],
+)
+def test_a_closed_client_says_so(client: Client, spec: job_pb2.JobSpec, tmp_path: Path, call: Any) -> None:
+    client.close()
+    with pytest.raises(ClientClosed, match="this client is closed; make a new one"):
+        call(client, spec, tmp_path / "iris")
+
+
+def test_a_client_may_be_closed_twice(client: Client) -> None:
+    client.close()
+    client.close()

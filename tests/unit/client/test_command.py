@@ -183,11 +183,19 @@ def test_list_asks_for_what_the_options_say(trana: Trana, service: Any, spec: jo
         job_pb2.Job(name=f"jobs/a-long-name-that-nobody-may-cut-{number}", spec=spec, state=job_pb2.JOB_STATE_RUNNING)
         for number in range(3)
     ]
-    result = trana("list", "--state", "running", "--label", 'team=a "b"', "--filter", "priority >= 50")
-    assert service.requests[0].filter == 'priority >= 50 AND state = RUNNING AND labels.team = "a \\"b\\""'
+    result = trana("list", "--state", "running", "--label", r"team=a \b ü", "--filter", "priority >= 50")
+    assert service.requests[0].filter == r'priority >= 50 AND state = RUNNING AND labels.team = "a \b ü"'
     for job in service.jobs:
         assert job.name.removeprefix("jobs/") in result.stdout
     assert len(json.loads(trana("list", "-n", "2", "-o", "json").stdout)["jobs"]) == 2
+
+
+def test_a_label_that_no_filter_can_ask_for_is_wrong_usage(trana: Trana, service: Any) -> None:
+    result = trana("list", "--label", 'team=a "b"')
+    assert result.exit_code == WRONG_USAGE
+    assert "--label" in result.stderr
+    assert "no filter can ask for a value with a double quote" in " ".join(result.stderr.replace("│", " ").split())
+    assert service.requests == []
 
 
 def test_list_without_jobs_says_so(trana: Trana) -> None:

@@ -1,11 +1,12 @@
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from trana.client import Client, DownloadError, NotFound
+from trana.client import Client, DownloadError, NotFound, Unreachable
 from trana.v1 import job_service_pb2
 
 
@@ -113,5 +114,40 @@ def test_a_file_that_is_also_a_folder_is_refused(client: Client, service: Any, t
 def test_a_checkpoint_that_is_not_there_is_told(client: Client, fail: Any, tmp_path: Path) -> None:
     fail(grpc.StatusCode.NOT_FOUND, "jobs/iris has no best checkpoint yet", reason="CHECKPOINT_NOT_FOUND")
     with pytest.raises(NotFound, match="no best checkpoint yet"):
-        client.download("iris", "best", tmp_path / "iris")
+        client.download("iris", "best", tmp_path / "deep" / "deeper" / "iris")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_were_there_before_a_failure_stay(
+    client: Client, checkpoint: dict[str, bytes], service: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    service.pieces.pop()
+    with pytest.raises(DownloadError):
+        client.download("iris", "best", tmp_path / "mine" / "deep" / "iris")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 5])
+def test_a_service_that_stalls_is_given_up(
+    host: Any, checkpoint: dict[str, bytes], service: Any, tmp_path: Path, pieces: int
+) -> None:
+    service.stalls_behind = pieces
+    begin = time.monotonic()
+    with (
+        Client(host.address, timeout_seconds=0.5) as client,
+        pytest.raises(Unreachable, match=r"sent no more of the checkpoint for 0\.5 s"),
+    ):
+        client.download("iris", "best", tmp_path / "deep" / "iris")
+    assert time.monotonic() - begin < 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_may_take_longer_than_the_time_for_a_piece(
+    host: Any, checkpoint: dict[str, bytes], service: Any, tmp_path: Path
+) -> None:
+    service.seconds_per_piece = 0.1
+    begin = time.monotonic()
+    with Client(host.address, timeout_seconds=1) as client:
+        assert read(client.download("iris", "best", tmp_path / "iris")) == checkpoint
+    assert time.monotonic() - begin > 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
-from trana.client import Client, NotFound, Unreachable
+from trana.client import Client, ClientClosed, NotFound, Unreachable
 from trana.v1 import job_pb2
 
 
@@ -93,3 +93,52 @@ def test_an_error_of_the_service_ends_the_watch(client: Client, fail: Callable[.
     fail(grpc.StatusCode.NOT_FOUND, "there is no job iris", reason="JOB_NOT_FOUND")
     with pytest.raises(NotFound, match="there is no job iris"):
         next(client.watch("iris"))
+
+
+def test_closing_the_client_ends_its_watch(
+    client: Client, service: Any, wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
+    service.allowed = 2
+    seen: list[int] = []
+    breaks: list[str] = []
+    ends: list[Exception] = []
+
+    def watch() -> None:
+        try:
+            for response in client.watch("iris", on_break=breaks.append):
+                seen.append(response.event.sequence)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the test looks at it
+            ends.append(error)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    wait_for(lambda: seen == [0, 1, 2])
+    client.close()
+    watcher.join(10)
+    assert not watcher.is_alive()
+    assert [type(error) for error in ends] == [ClientClosed]
+    assert breaks == []
+    assert len(service.requests) == 1
+
+
+def test_closing_the_client_ends_its_watch_between_two_tries(
+    host: Any, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trana.client.watching._FIRST_BACKOFF_SECONDS", 60)
+    service.allowed = 1
+    closers: list[threading.Timer] = []
+
+    def close_soon(_: str) -> None:
+        closers.append(threading.Timer(0.2, client.close))
+        closers[0].start()
+
+    with Client(host.address) as client:
+        stream = client.watch("iris", on_break=close_soon)
+        assert next(stream).event.sequence == 0
+        host.stop()
+        begin = time.monotonic()
+        with pytest.raises(ClientClosed):
+            list(stream)
+        assert time.monotonic() - begin < 10
+        host.start()
+    closers[0].join()

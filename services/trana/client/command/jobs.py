@@ -1,7 +1,6 @@
 """`trana get`, `trana list` and `trana cancel`."""
 
 import itertools
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -97,7 +96,11 @@ def _filter(state: str | None, labels: list[str], terms: str) -> str:
         key, equals, value = label.partition("=")
         if not equals:
             raise typer.BadParameter(f"write it as KEY=VALUE, not {label!r}", param_hint="--label")
-        parts.append(f"labels.{key} = {json.dumps(value, ensure_ascii=False)}")
+        if '"' in value:
+            # The filter's quotes know no escape; whatever else they hold is taken as it is.
+            message = f"no filter can ask for a value with a double quote, as in {label!r}"
+            raise typer.BadParameter(message, param_hint="--label")
+        parts.append(f'labels.{key} = "{value}"')
     return " AND ".join(parts)
 
 
