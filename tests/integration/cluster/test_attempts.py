@@ -60,14 +60,21 @@ async def test_nodes_tell_what_the_machine_was_given(cluster: Cluster) -> None:
     assert (node.cpus, node.gpus) == (2.0, 2.0)
 
 
-async def test_reports_of_rank_0_arrive_in_order_and_can_be_asked_for_again(cluster: Cluster, key: AttemptKey) -> None:
+async def test_reports_of_rank_0_arrive_in_order(cluster: Cluster, key: AttemptKey) -> None:
     await start(cluster, key, "report_many")
     reports, ending = await followed(cluster, key)
     assert [number for number, _ in reports] == list(range(1, 501))
     assert [int(data) for _, data in reports] == list(range(1, 501))
     assert ending == Ending()
-    again = await cluster.poll(key, after=498, wait_seconds=0)  # as after a crash of the asker
-    assert again == Poll(reports=((499, b"499"), (500, b"500")), started=True, ending=Ending())
+
+
+async def test_reports_are_kept_until_they_are_stored(cluster: Cluster, key: AttemptKey) -> None:
+    await start(cluster, key, "report_many", gang=ONE)
+    reports, _ = await _ending_soon(cluster, key)  # asks from the start each time
+    assert [number for number, _ in reports] == list(range(1, 501))
+    rest = Poll(reports=((499, b"499"), (500, b"500")), started=True, ending=Ending())
+    assert await cluster.poll(key, after=498, wait_seconds=0) == rest
+    assert await cluster.poll(key, after=0, wait_seconds=0) == rest
 
 
 async def test_entrypoint_is_told_its_place(cluster: Cluster, key: AttemptKey, tmp_path: Path) -> None:
@@ -258,7 +265,7 @@ def _hasty(key: AttemptKey, gang: Gang, entrypoint: str) -> AttemptRequest:
     return AttemptRequest(key=key, spec=b"", gang=gang, folder="", entrypoint=entrypoint, start_timeout_seconds=2.0)
 
 
-async def _ending_soon(cluster: Cluster, key: AttemptKey) -> tuple[object, Ending]:
+async def _ending_soon(cluster: Cluster, key: AttemptKey) -> tuple[tuple[tuple[int, bytes], ...], Ending]:
     async with asyncio.timeout(20):
         while True:
             news = await cluster.poll(key, after=0, wait_seconds=0.2)

@@ -1,4 +1,4 @@
-"""The supervisor: the actor that owns an attempt's ranks, keeps its reports, and knows how it ended."""
+"""The supervisor: the actor that owns an attempt's ranks, hands out its reports, and knows how it ended."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from trana.jobs.cluster.contract import AttemptRequest, Poll
 from trana.jobs.cluster.endings import Failure, death_detail, is_root, root_ending
+from trana.jobs.cluster.grace import Grace
+from trana.jobs.cluster.journal import Journal
 from trana.jobs.cluster.rank import Description, Rank
 from trana.jobs.cluster.sweeping import Process, process_of
 from trana.jobs.domain.attempt import Ending
@@ -35,27 +37,29 @@ class Supervisor:
         self._group = group
         self._ranks: list[Any] = []
         self._descriptions: dict[int, Description] = {}
-        self._reports: list[bytes] = []
-        self._early: dict[int, bytes] = {}
+        self._journal = Journal()
         self._started = False
         self._ending: Ending | None = None
         self._closed = False
         self._changed = asyncio.Condition()
         self._forced = asyncio.Event()
+        self._grace = Grace(self._forced.set)
         self._supervising = asyncio.get_running_loop().create_task(self._supervise())
 
     async def receive(self, number: int, report: bytes) -> None:
         """Takes rank 0's report; `number` counts from 1 and puts it in its place."""
-        self._early[number] = report
-        while (early := self._early.pop(len(self._reports) + 1, None)) is not None:
-            self._reports.append(early)
+        self._journal.add(number, report)
         await self._tell()
 
     async def poll(self, *, after: int, wait_seconds: float, started: bool) -> Poll | None:
-        """News, as `Cluster.poll` has it; `started` is what the asker knows. None: the attempt is being removed."""
+        """News, as `Cluster.poll` has it; `started` is what the asker knows. None: the attempt is being removed.
+
+        Reports up to `after` are forgotten: who asks has stored them, and an attempt may report millions of times.
+        """
+        self._journal.drop(after)
 
         def is_news() -> bool:
-            fresh = len(self._reports) > after or self._started != started
+            fresh = self._journal.last > after or self._started != started
             return fresh or self._ending is not None or self._closed
 
         async with self._changed:
@@ -64,10 +68,11 @@ class Supervisor:
         return None if self._closed else self._news(after)
 
     async def stop(self, *, grace_seconds: float) -> None:
-        """Asks the ranks to stop, and ends them after `grace_seconds`."""
-        asyncio.get_running_loop().call_later(grace_seconds, self._forced.set)
-        for rank in self._ranks:
-            rank.stop.remote()
+        """Asks the ranks to stop, and ends them after `grace_seconds`. Asked again, it only shortens the grace."""
+        if self._grace.give(grace_seconds):
+            # They are there: `_attempt` creates them in its first step, before any call is served.
+            for rank in self._ranks:
+                rank.stop.remote()
 
     async def close(self) -> list[NodeProcess]:
         """Says which processes must end for the attempt to be gone. From now on nobody is told anything."""
@@ -202,15 +207,9 @@ class Supervisor:
         return Failure(cause, f"{who} died: {detail}", number, raised=False)
 
     def _news(self, after: int) -> Poll:
-        reports: list[tuple[int, bytes]] = []
-        size = 0
-        for number, report in enumerate(self._reports[after:], start=after + 1):
-            size += len(report)
-            if reports and size > MAX_POLLED_BYTES:
-                break
-            reports.append((number, report))
-        told_all = after + len(reports) >= len(self._reports)
-        return Poll(tuple(reports), self._started, self._ending if told_all else None)
+        reports = self._journal.after(after, max_bytes=MAX_POLLED_BYTES)
+        told = reports[-1][0] if reports else after
+        return Poll(reports, self._started, self._ending if told >= self._journal.last else None)
 
     async def _tell(self) -> None:
         async with self._changed:
