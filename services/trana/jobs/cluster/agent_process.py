@@ -65,8 +65,11 @@ class AgentProcess:
 
         Raises:
             FolderInUse: Another service uses the runtime folder.
-            OSError: The runtime folder cannot be used; the message says why.
+            OSError: The runtime folder cannot be used, or this is not Linux; the message says which.
         """
+        if sys.platform != "linux":
+            # Here, and not in each agent: that would be started, fail, and be replaced for ever.
+            raise OSError("the cluster only runs on Linux, whose prctl and pidfd make sure that no process stays")
         folder = self._settings.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
@@ -201,7 +204,8 @@ async def _end(process: asyncio.subprocess.Process, connection: Connection, *, g
     """
     await connection.close()
     try:
-        await asyncio.wait_for(process.wait(), grace_seconds)
+        async with asyncio.timeout(grace_seconds):
+            await process.wait()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -49,7 +49,7 @@ class Cluster:
 
         Raises:
             FolderInUse: Another service uses the runtime folder.
-            OSError: The runtime folder cannot be used; the message says why.
+            OSError: The runtime folder cannot be used, or this is not Linux; the message says which.
         """
         await self._agent.start()
 
@@ -75,6 +75,8 @@ class Cluster:
 
     async def poll(self, key: AttemptKey, *, after: int, wait_seconds: float) -> Poll:
         """Waits for news of an attempt: a report numbered above `after`, its start, its ending.
+
+        `after` also says that the reports up to it are stored: they are forgotten, and cannot be asked for again.
 
         Returns at the latest after about `wait_seconds`, then without news. An ending is told at once each time.
 

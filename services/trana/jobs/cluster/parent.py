@@ -1,11 +1,10 @@
-"""Makes a process die with its parent, whatever kills the parent. Linux only; elsewhere Ray's own watch must do."""
+"""Makes a process die with its parent, whatever kills the parent. Linux only, as is the whole room."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
-import sys
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -16,8 +15,6 @@ def die_with_parent(parent_pid: int) -> None:
 
     If the parent is gone already, the process ends here.
     """
-    if sys.platform != "linux":
-        return
     if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent_pid:
