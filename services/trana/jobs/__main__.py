@@ -67,7 +67,7 @@ async def serve(settings: Settings) -> None:
     """Runs the service until SIGTERM or SIGINT, then drains it."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
     wakeups = Wakeups()
     jobs_folder = settings.folder / "jobs"
     async with AsyncExitStack() as stack:
@@ -106,6 +106,14 @@ async def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
+def _on_signal(stop: asyncio.Event) -> None:
+    """The first signal stops in good order; the second at once, for all that matters is in the store."""
+    if stop.is_set():
+        log.warning("stopped at once")
+        os._exit(1)
+    stop.set()
+
+
 async def _memory(settings: Settings, wakeups: Wakeups, stack: AsyncExitStack) -> tuple[Metrics, Store]:
     """The store, and the metrics that follow it."""
     metrics = Metrics()
@@ -114,7 +122,10 @@ async def _memory(settings: Settings, wakeups: Wakeups, stack: AsyncExitStack) -
         metrics.changed(change)
         wakeups.ring_job(change.record.id)
 
-    settings.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot use --home {settings.folder}: {error.strerror}") from error
     store = await Store.open(settings.folder / "trana.db", on_change=on_change)
     stack.push_async_callback(store.close)
     live = await store.live_jobs()
@@ -139,7 +150,10 @@ async def _announce(
 ) -> None:
     """Serves /metrics, and says that all is ready once the cluster has been seen, or has long not been."""
     host = _host(settings.metrics_listen)
-    server = metrics.serve(host, int(settings.metrics_listen.rpartition(":")[2]))
+    try:
+        server = metrics.serve(host, int(settings.metrics_listen.rpartition(":")[2]))
+    except OSError as error:
+        raise OSError(f"cannot listen on --metrics-listen {settings.metrics_listen}: {error.strerror}") from error
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
     metrics_listen = f"{host}:{server.server_port}"
@@ -177,7 +191,10 @@ async def _first(stop: asyncio.Event, loop: asyncio.Task[None], announced: async
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
+    """Ends a task, however often it must be told: a library may swallow a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
     with suppress(asyncio.CancelledError):
         await task
 

@@ -18,7 +18,7 @@ class SettingsError(Exception):
 
 def _host_and_port(text: str) -> str:
     if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}", text) or int(text.rpartition(":")[2]) > 65535:
-        raise ValueError("write HOST:PORT, such as 127.0.0.1:50051; port 0 takes a free one")
+        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:50051; ports go to 65535, 0 takes a free one")
     return text
 
 

@@ -29,7 +29,10 @@ class Bell:
         if self._rings != ticket:
             return True
         try:
-            await asyncio.wait_for(self._rung.wait(), seconds)
+            # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the ring, and whoever
+            # ends the waiting task would wait for it for ever.
+            async with asyncio.timeout(seconds):
+                await self._rung.wait()
         except TimeoutError:
             return False
         return True

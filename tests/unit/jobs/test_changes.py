@@ -202,6 +202,20 @@ def test_moving_against_the_table_is_refused() -> None:
         changes.moved(record(state=states.FAILED), states.RUNNING, now=NOW)
 
 
+def test_cause_of_the_last_bad_ending_stays_to_be_read() -> None:
+    lost = ended(running(), LOST).record
+    again = changes.attempt_started(lost, now=NOW)
+    assert again is not None
+    assert (again.record.cause, again.record.message) == (
+        Cause.CAUSE_WORKER_LOST,
+        "its workers are being started, after WORKER_LOST",
+    )
+    change = take_in(again.record, first_step(), result(), tried=attempt(2))
+    assert (change.record.cause, change.record.message) == (Cause.CAUSE_WORKER_LOST, "attempt 2, after WORKER_LOST")
+    good = ended(change.record, Ending(), attempt(2)).record
+    assert (good.state, good.cause) == (states.SUCCEEDED, Cause.CAUSE_UNSPECIFIED)
+
+
 def test_attempts_are_numbered_and_know_where_they_begin() -> None:
     change = changes.attempt_started(record(attempt=2, epoch=7), now=NOW)
     assert change is not None

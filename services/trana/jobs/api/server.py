@@ -47,7 +47,7 @@ class Server:
         try:
             port = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._listen}: is another service there? ({error})") from error
+            raise OSError(f"cannot listen on --listen {self._listen}: is another service there?") from error
         await self._server.start()
         for name in ("", SERVICE):
             await self._health.set(name, SERVING)

@@ -90,7 +90,9 @@ class Connection:
         self._waiting[number] = answer
         try:
             self._writer.write(encode({"id": number, "method": method, "parameters": parameters}))
-            return await asyncio.wait_for(answer, timeout_seconds)
+            # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the answer.
+            async with asyncio.timeout(timeout_seconds):
+                return await answer
         finally:
             del self._waiting[number]
 

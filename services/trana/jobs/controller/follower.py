@@ -116,7 +116,7 @@ class Follower:
             return changes.attempt_ended(record, attempt, ending, now=self._clock())
 
         record, _ = await self._store.update(self._key.job, decide)
-        cause = Cause.Name(ending.cause) if not ending.good else "none"
+        cause = Cause.Name(ending.cause).removeprefix("CAUSE_") if not ending.good else "NONE"
         self._log.info(
             "attempt ended", cause=cause, message=ending.message.partition("\n")[0], state=short_name(record.state)
         )

@@ -186,10 +186,11 @@ class Controller:
             log.error("task failed", task=task.get_name(), exc_info=error)
 
     async def _end_tasks(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Ends every task, however often it must be told: a library may swallow a cancellation."""
+        while tasks := set(self._tasks.values()):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1.0)
 
 
 def _waiting(record: JobRecord) -> Waiting:

@@ -113,7 +113,9 @@ def attempt_started(record: JobRecord, *, now: datetime) -> Change | None:
         return None
     number = record.attempt + 1
     waiting = replace(record, attempt=number, not_before=None)
-    change = moved(waiting, states.STARTING, now=now, message="its workers are being started")
+    change = moved(waiting, states.STARTING, now=now, message=f"its workers are being started{_after(record)}")
+    # Why the attempt before ended badly stays to be read while this one runs.
+    change = replace(change, record=replace(change.record, cause=record.cause))
     attempt = AttemptRecord(AttemptKey(record.id, number), create_time=now, first_epoch=record.epoch)
     return replace(change, attempt=attempt)
 
@@ -154,6 +156,10 @@ def reported(
     return change
 
 
+def _after(record: JobRecord) -> str:
+    return f", after {Cause.Name(record.cause).removeprefix('CAUSE_')}" if record.cause else ""
+
+
 def _taken_in(change: Change, report: Report, *, now: datetime) -> Change:
     match report.WhichOneof("payload"):
         case "first_step":
@@ -172,8 +178,10 @@ def _first_step(change: Change, report: Report, *, now: datetime) -> Change:
     record = change.record
     when = report.create_time.ToDatetime(now.tzinfo)
     if record.state == states.STARTING:
-        moved_on = moved(record, states.RUNNING, now=now)
-        change = replace(change, record=moved_on.record, events=change.events + moved_on.events)
+        again = f"attempt {record.attempt}{_after(record)}" if record.cause else ""
+        moved_on = moved(record, states.RUNNING, now=now, message=again)
+        running = replace(moved_on.record, cause=record.cause)
+        change = replace(change, record=running, events=change.events + moved_on.events)
     record = replace(
         change.record,
         start_time=change.record.start_time or when,
