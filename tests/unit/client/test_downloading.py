@@ -1,12 +1,14 @@
 import hashlib
 import json
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from trana.client import Client, DownloadError, NotFound, Unreachable
+from trana.client import Client, ClientClosed, DownloadError, NotFound, Unreachable
 from trana.v1 import job_service_pb2
 
 
@@ -151,3 +153,24 @@ def test_a_download_may_take_longer_than_the_time_for_a_piece(
     with Client(host.address, timeout_seconds=1) as client:
         assert read(client.download("iris", "best", tmp_path / "iris")) == checkpoint
     assert time.monotonic() - begin > 1
+
+
+def test_closing_the_client_ends_its_download(
+    client: Client,
+    checkpoint: dict[str, bytes],
+    service: Any,
+    tmp_path: Path,
+    wait_for: Callable[[Callable[[], bool]], None],
+) -> None:
+    service.stalls_behind = 5
+
+    def close_when_it_has_begun() -> None:
+        wait_for(lambda: any(tmp_path.rglob("manifest.json")))
+        client.close()
+
+    closer = threading.Thread(target=close_when_it_has_begun)
+    closer.start()
+    with pytest.raises(ClientClosed):
+        client.download("iris", "best", tmp_path / "iris")
+    closer.join()
+    assert list(tmp_path.iterdir()) == []
