@@ -16,7 +16,7 @@ class AttemptKey:
     number: int
 
     def __str__(self) -> str:
-        """`{job}/{number}`, as placement groups and supervisors are named after `trana/`."""
+        """`{job}/{number}`, as placement groups and supervisors are named after `trana/{installation}/`."""
         return f"{self.job}/{self.number}"
 
 
