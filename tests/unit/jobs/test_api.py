@@ -3,106 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import shutil
 import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import generate_latest
 from trana.jobs.api.errors import CODES
-from trana.jobs.api.job_service import JobService
 from trana.jobs.api.server import SERVICE, Server
 from trana.jobs.domain import changes, states
-from trana.jobs.domain.attempt import AttemptRecord
 from trana.jobs.domain.errors import TranaError
-from trana.jobs.domain.job import JobRecord
 from trana.jobs.metrics import Metrics
-from trana.jobs.scheduling.ledger import Node
-from trana.jobs.store.store import Request, Store
-from trana.jobs.wakeups import Wakeups
+from trana.jobs.store.store import Request
 from trana.v1 import job_service_pb2 as api
-from trana.v1.checkpoint_pb2 import Checkpoint, CheckpointKind
 from trana.v1.job_pb2 import JobSpec
-from trana.v1.job_service_pb2_grpc import JobServiceStub
 from trana.v1.network_pb2 import Conv2d, Dropout, Flatten, Layer, Linear, ReLU
-from trana.v1.report_pb2 import Report
-from unit.jobs.records import NOW, best, epoch, first_step, later, record, spec
-
-
-class Site:
-    """A server and a client of it."""
-
-    def __init__(self, store: Store, metrics: Metrics, wakeups: Wakeups, folder: Path) -> None:
-        self.store = store
-        self.metrics = metrics
-        self.nodes: list[Node] | None = [Node("n1", 2)]
-        self.seconds = 0.0
-        self.service = JobService(store=store, wakeups=wakeups, nodes=self.seen, clock=self.clock, jobs_folder=folder)
-        self.server = Server(self.service, observer=metrics.rpc, listen="127.0.0.1:0")
-
-    async def seen(self) -> list[Node] | None:
-        return self.nodes
-
-    def clock(self) -> Any:
-        self.seconds += 1
-        return later(self.seconds)
-
-    async def open(self) -> None:
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{await self.server.start()}")
-        self.stub: Any = JobServiceStub(self.channel)
-
-    async def report(self, job: str, *reports: Report) -> None:
-        """An attempt starts where there is none, and reports."""
-        await self.store.update(job, lambda found, _: changes.attempt_started(found, now=NOW))
-
-        def take_in(found: JobRecord, attempt: AttemptRecord | None) -> changes.Change | None:
-            assert attempt is not None
-            numbered = list(enumerate(reports, attempt.reports + 1))
-            return changes.reported(found, attempt, numbered, now=later(5))
-
-        await self.store.update(job, take_in)
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    metrics, wakeups = Metrics(), Wakeups()
-
-    def on_change(change: changes.Change) -> None:
-        metrics.changed(change)
-        wakeups.ring_job(change.record.id)
-
-    store = await Store.open(tmp_path / "trana.db", on_change=on_change)
-    made = Site(store, metrics, wakeups, tmp_path / "jobs")
-    await made.open()
-    yield made
-    await made.channel.close()
-    await made.server.stop(drain_seconds=0)
-    await store.close()
-
-
-async def refused(call: Any) -> tuple[grpc.StatusCode, str, dict[str, Any]]:
-    """The code, the text and the details, by type, of a call that must fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    error = caught.value
-    packed = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
-    status = Status.FromString(packed)
-    details: dict[str, Any] = {}
-    for kind in (BadRequest, ErrorInfo, RetryInfo):
-        for item in status.details:
-            if item.Is(kind.DESCRIPTOR):
-                details[kind.__name__] = kind.FromString(item.value)
-    assert details["ErrorInfo"].domain == "trana.dev"
-    return error.code(), error.details() or "", details
+from unit.jobs.records import best, epoch, first_step, later, record, spec
+from unit.jobs.served import Site, first, refused
 
 
 def fields(details: dict[str, Any]) -> list[str]:
@@ -229,10 +148,6 @@ async def test_unknown_job_is_not_found(site: Site, call: str) -> None:
     assert "there is no job 'nobody'" in text
 
 
-async def first(stream: Any) -> Any:
-    return await stream.read()
-
-
 async def test_unknown_job_is_not_found_in_streams_too(site: Site) -> None:
     code, _, _ = await refused(first(site.stub.WatchJob(api.WatchJobRequest(name="jobs/nobody"))))
     assert code == grpc.StatusCode.NOT_FOUND
@@ -320,72 +235,6 @@ async def test_epochs_are_paged(site: Site) -> None:
     )
     assert [item.epoch for item in [*page.epochs, *rest.epochs]] == [1, 2, 3, 4, 5]
     assert rest.next_page_token == ""
-
-
-def write_checkpoint(folder: Path, files: dict[str, bytes]) -> Report:
-    """Writes a checkpoint, and gives the report of it as the best."""
-    folder.mkdir(parents=True)
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    sums = {name: {"sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    (folder / "manifest.json").write_text(json.dumps({"files": sums}))
-    kind = CheckpointKind.CHECKPOINT_KIND_BEST
-    return Report(checkpoint=Checkpoint(kind=kind, epoch=1, uri=folder.as_uri()))
-
-
-BEST = api.DownloadCheckpointRequest(name="jobs/a/checkpoints/best")
-
-
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "link"])
-async def test_manifest_that_names_other_files_than_its_own_is_refused(site: Site, tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "jobs/a/checkpoints/000001-best"
-    report = write_checkpoint(folder, {"network.safetensors": b"x"})
-    (folder.parent / "secret").write_text("secret")
-    (folder / "link").symlink_to(folder.parent / "secret")
-    (folder / "manifest.json").write_text(json.dumps({"files": {name: {}}}))
-    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
-    await site.report("a", first_step(), report)
-    code, text, _ = await refused(first(site.stub.DownloadCheckpoint(BEST)))
-    assert code == grpc.StatusCode.NOT_FOUND
-    assert "not a plain file" in text
-
-
-async def test_checkpoint_that_lies_elsewhere_is_refused(site: Site, tmp_path: Path) -> None:
-    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
-    await site.report("a", first_step(), write_checkpoint(tmp_path / "jobs/b/checkpoints/000001-best", {"x": b""}))
-    _, text, _ = await refused(first(site.stub.DownloadCheckpoint(BEST)))
-    assert "not a folder of this job" in text
-
-
-async def test_checkpoint_that_was_replaced_meanwhile_gives_its_successor(site: Site, tmp_path: Path) -> None:
-    checkpoints = tmp_path / "jobs/a/checkpoints"
-    report = write_checkpoint(checkpoints / "000001-best", {"network.safetensors": b"old"})
-    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
-    await site.report("a", first_step(), report)
-    write_checkpoint(checkpoints / "000002-best", {"network.safetensors": b"new"})
-    (checkpoints / "best").symlink_to("000002-best")
-    shutil.rmtree(checkpoints / "000001-best")
-    got = {piece.path: piece.data async for piece in site.stub.DownloadCheckpoint(BEST)}
-    assert got["network.safetensors"] == b"new"
-
-
-async def test_checkpoint_is_downloaded_as_it_lies_on_the_disk(site: Site, tmp_path: Path) -> None:
-    folder = tmp_path / "jobs/a/checkpoints/best run"
-    files = {"network.safetensors": b"x" * 600_000, "state.json": b"{}", "empty": b""}
-    report = write_checkpoint(folder, files)
-    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
-    await site.report("a", first_step(), report)
-    listed = await site.stub.ListCheckpoints(api.ListCheckpointsRequest(parent="jobs/a"))
-    assert [item.name for item in listed.checkpoints] == ["jobs/a/checkpoints/best"]
-    got: dict[str, bytes] = {}
-    async for piece in site.stub.DownloadCheckpoint(api.DownloadCheckpointRequest(name=listed.checkpoints[0].name)):
-        got[piece.path] = got.get(piece.path, b"") + piece.data
-    assert got.pop("manifest.json") == (folder / "manifest.json").read_bytes()
-    assert got == files
-    missing = api.DownloadCheckpointRequest(name="jobs/a/checkpoints/last")
-    code, text, _ = await refused(first(site.stub.DownloadCheckpoint(missing)))
-    assert code == grpc.StatusCode.NOT_FOUND
-    assert "no epoch yet" in text
 
 
 async def test_fault_of_ours_shows_no_traceback(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

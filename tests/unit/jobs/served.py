@@ -1,0 +1,78 @@
+"""JobService on a real socket over a real store, for the tests of the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from trana.jobs.api.job_service import JobService
+from trana.jobs.api.server import Server
+from trana.jobs.domain import changes
+from trana.jobs.domain.attempt import AttemptRecord
+from trana.jobs.domain.job import JobRecord
+from trana.jobs.metrics import Metrics
+from trana.jobs.scheduling.ledger import Node
+from trana.jobs.store.store import Store
+from trana.jobs.wakeups import Wakeups
+from trana.v1.job_service_pb2_grpc import JobServiceStub
+from trana.v1.report_pb2 import Report
+from unit.jobs.records import NOW, later
+
+
+class Site:
+    """A server and a client of it."""
+
+    def __init__(self, store: Store, metrics: Metrics, wakeups: Wakeups, folder: Path) -> None:
+        self.store = store
+        self.metrics = metrics
+        self.nodes: list[Node] | None = [Node("n1", 2)]
+        self.seconds = 0.0
+        self.service = JobService(store=store, wakeups=wakeups, nodes=self.seen, clock=self.clock, jobs_folder=folder)
+        self.server = Server(self.service, observer=metrics.rpc, listen="127.0.0.1:0")
+
+    async def seen(self) -> list[Node] | None:
+        return self.nodes
+
+    def clock(self) -> Any:
+        self.seconds += 1
+        return later(self.seconds)
+
+    async def open(self) -> None:
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{await self.server.start()}")
+        self.stub: Any = JobServiceStub(self.channel)
+
+    async def report(self, job: str, *reports: Report) -> None:
+        """An attempt starts where there is none, and reports."""
+        await self.store.update(job, lambda found, _: changes.attempt_started(found, now=NOW))
+
+        def take_in(found: JobRecord, attempt: AttemptRecord | None) -> changes.Change | None:
+            assert attempt is not None
+            numbered = list(enumerate(reports, attempt.reports + 1))
+            return changes.reported(found, attempt, numbered, now=later(5))
+
+        await self.store.update(job, take_in)
+
+
+async def refused(call: Any) -> tuple[grpc.StatusCode, str, dict[str, Any]]:
+    """The code, the text and the details, by type, of a call that must fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    error = caught.value
+    packed = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+    status = Status.FromString(packed)
+    details: dict[str, Any] = {}
+    for kind in (BadRequest, ErrorInfo, RetryInfo):
+        for item in status.details:
+            if item.Is(kind.DESCRIPTOR):
+                details[kind.__name__] = kind.FromString(item.value)
+    assert details["ErrorInfo"].domain == "trana.dev"
+    return error.code(), error.details() or "", details
+
+
+async def first(stream: Any) -> Any:
+    """The first message of a stream."""
+    return await stream.read()
