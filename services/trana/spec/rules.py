@@ -1,6 +1,8 @@
 """The rules that are declared in the contract, with one violation per wrong field and messages for people."""
 
 import functools
+import math
+import operator
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,12 @@ _MESSAGES: Mapping[str, str] = {
     "repeated.unique": "must not have the same value twice",
     "required": "is required",
     "string.uuid": "must be a UUID, such as 6b8cfc4e-3f0a-4c8b-9e0a-0d7e1f5a2c11",
+}
+
+# The texts that must be given, by the message and the field: what is missing says what to write.
+_MISSING: Mapping[str, str] = {
+    "trana.v1.Dataset.target": "is missing: name the column, or the array of an NPZ file, to predict",
+    "trana.v1.ColumnSplit.name": "is missing: name the column that says how samples are split",
 }
 
 _MAX_KEY = 80
@@ -70,8 +78,20 @@ def check_rules(message: Message) -> list[Violation]:
         # A rule over several fields says nothing more where one of them is wrong by itself.
         if not any(_join(path, name) in found for name in reads):
             name = _join(path, field)
-            found.setdefault(name, Violation(name, breach.proto.message, breach.proto.rule_id))
+            found.setdefault(name, Violation(name, _crossed(breach, path, message), breach.proto.rule_id))
     return list(found.values())
+
+
+def _crossed(breach: Any, path: str, message: Message) -> str:
+    """Says the values where a rule over several fields is about numbers; else what the contract says."""
+    if breach.proto.rule_id != "job.batch_over_workers":
+        return str(breach.proto.message)
+    spec: Any = operator.attrgetter(path)(message) if path else message
+    batch, workers = spec.training.global_batch_size, spec.resources.num_workers
+    return (
+        f"must be at least resources.num_workers, which is {workers}, so that each worker has a sample in each step, "
+        f"not {batch}"
+    )
 
 
 def _violation(breach: Any, path: str, descriptor: Any) -> Violation:
@@ -83,7 +103,7 @@ def _violation(breach: Any, path: str, descriptor: Any) -> Violation:
     if rule == "string.pattern":
         message = _PATTERNS.get(str(breach.rule_value), message)
     elif rule == "string.min_len" and breach.rule_value == 1:
-        message = "must not be empty"
+        message = _MISSING.get(_name_of(elements, descriptor), "must not be empty")
     elif rule == "repeated.min_items":
         message = f"needs at least {breach.rule_value}"
     elif rule == "enum.defined_only":
@@ -92,7 +112,19 @@ def _violation(breach: Any, path: str, descriptor: Any) -> Violation:
     else:
         message = _MESSAGES.get(rule, message).replace("greater than or equal to", "at least")
         message = message.replace("less than or equal to", "at most")
+        if rule.startswith("double.") and not math.isfinite(breach.field_value):
+            message = _of_finite(message)
     return Violation(path, message + _what_it_is(breach.field_value), rule)
+
+
+def _of_finite(message: str) -> str:
+    """Says of a bound that the number must be finite too: what is no number at all breaches whichever comes first."""
+    return message if "finite" in message else message.replace("must be", "must be a finite number", 1)
+
+
+def _name_of(elements: list[Any], descriptor: Any) -> str:
+    """Returns the full name of the field at the end of a path; of the list, for one of its elements."""
+    return str(_owner(elements, descriptor).fields_by_name[elements[-1].field_name].full_name)
 
 
 def _what_it_is(value: Any) -> str:

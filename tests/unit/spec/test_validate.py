@@ -185,3 +185,25 @@ def test_a_network_without_weights_is_refused(iris: Callable[..., job_pb2.JobSpe
     assert [(v.field, v.rule) for v in validate(spec)] == [("training.network.layers", "network.nothing_to_learn")]
     spec.training.network.layers[1].residual.layers.add().layer_norm.SetInParent()
     assert validate(spec) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "description"),
+    [
+        ("target: species", "target: ''", "is missing: name the column, or the array of an NPZ file, to predict"),
+        ("fractions: {validation: 0.2, test: 0.2, seed: 7}", "column: {name: ''}",
+         "is missing: name the column that says how samples are split"),
+        ("target: species", "target: species\n    features: ['']", "must not be empty"),
+        ("1e-2", ".nan", "must be a finite number greater than 0, not nan"),
+        ("1e-2", ".inf", "must be a finite number, not inf"),
+        ("1e-2", "-1", "must be greater than 0, not -1"),
+        ("{p: 0.1}", "{p: .nan}", "must be a finite number at least 0 and less than 1, not nan"),
+        ("num_workers: 2", "num_workers: 32",
+         "must be at least resources.num_workers, which is 32, so that each worker has a sample in each step, not 16"),
+    ],
+)  # fmt: skip
+def test_a_violation_says_how_to_mend_the_field(
+    iris: Callable[..., job_pb2.JobSpec], old: str, new: str, description: str
+) -> None:
+    for message in (iris(old, new), job_service_pb2.CreateJobRequest(spec=iris(old, new))):
+        assert [violation.description for violation in validate(message)] == [description]
