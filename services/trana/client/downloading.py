@@ -37,7 +37,7 @@ def save_checkpoint(pieces: Iterable[job_service_pb2.DownloadCheckpointResponse]
     """
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise _failed(f"{folder} is there already; remove it, or name another folder")
+        raise DownloadError(f"{folder} is there already; remove it, or name another folder", code="ALREADY_EXISTS")
     try:
         with _folder_aside(folder) as aside:
             saved = _receive(pieces, aside)

@@ -150,7 +150,7 @@ def _explain(code: grpc.StatusCode, text: str, address: str) -> str:
         case grpc.StatusCode.UNAVAILABLE:
             return (
                 f"no Trana service answers at {address}: start one with `trana serve`, "
-                f"or name another with --server or TRANA_SERVER ({text.rpartition(': ')[2]})"
+                f"or name another with --server or TRANA_SERVER ({_innermost(text)})"
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"the service at {address} did not answer in time"
@@ -159,3 +159,9 @@ def _explain(code: grpc.StatusCode, text: str, address: str) -> str:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return f"the message is too large for the service at {address} ({text})"
     return text or f"the service at {address} answered {code.name}"
+
+
+def _innermost(text: str) -> str:
+    """Returns the last cause of a chain as gRPC writes it, without the ends of brackets that began before it."""
+    cause = text.rpartition(": ")[2]
+    return cause if "[" in cause else cause.partition("]")[0]

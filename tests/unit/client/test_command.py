@@ -1,12 +1,15 @@
 import json
+import re
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
 import pytest
 from trana.client.command.app import app
-from trana.v1 import job_pb2
+from trana.jobs.settings import Settings
+from trana.v1 import checkpoint_pb2, event_pb2, job_pb2
 from typer.testing import CliRunner, Result
 
 GOOD, JOB_FAILED, WRONG_USAGE, REFUSED, UNREACHABLE, JOB_CANCELLED = 0, 1, 2, 3, 4, 5
@@ -40,6 +43,17 @@ def test_help_lists_the_exit_codes(trana: Trana) -> None:
     text = trana("--help").stdout
     for code in ("0  it worked", "1  the job", "2  wrong usage", "3  refused", "4  no service", "5  the job", "130  "):
         assert code in text
+
+
+def test_the_version_is_told(trana: Trana) -> None:
+    assert trana("--version").stdout == f"trana {version('trana')}\n"
+
+
+def test_serve_has_every_option_of_the_service(trana: Trana) -> None:
+    text = trana("serve", "--help").stdout
+    for field in Settings.model_fields:
+        assert f"--{field.replace('_', '-')} " in text
+    assert "TRANA_LISTEN" in text
 
 
 @pytest.mark.parametrize(
@@ -109,7 +123,15 @@ def test_a_service_that_is_not_there_is_4(trana: Trana) -> None:
     assert "no Trana service answers at 127.0.0.1:1" in result.stderr
 
 
-def test_the_commands_own_options_win_over_the_roots(trana: Trana, host: Any) -> None:
+@pytest.mark.parametrize("server", ["foo", "foo:", "127.0.0.1", "foo:bar"])
+def test_a_server_without_a_port_is_wrong_usage(trana: Trana, server: str) -> None:
+    result = trana("--server", server, "get", "iris")
+    assert result.exit_code == WRONG_USAGE
+    assert "write HOST:PORT" in result.stderr
+
+
+def test_the_commands_own_options_win_over_the_roots(trana: Trana, host: Any, service: Any) -> None:
+    service.allow(2)
     root, own = ("--server", "127.0.0.1:1", "--output", "json"), ("--server", host.address, "--output", "table")
     assert trana(*root, "cancel", "iris", *own).stdout == "iris CANCELLING\n"
 
@@ -152,6 +174,14 @@ def test_watching_in_a_pipe_writes_a_line_for_each_event(trana: Trana) -> None:
     assert "iris  epoch 3/5  training 0.33333  validation 0.1, accuracy 0.9  best  1,000 samples/s" in lines[2]
     assert "best validation loss" in lines[6]
     assert "trana pull iris" in lines[-1]
+
+
+def test_watching_in_a_pipe_writes_no_line_for_a_checkpoint(trana: Trana, service: Any) -> None:
+    service.events.insert(1, event_pb2.Event(sequence=2, checkpoint=checkpoint_pb2.Checkpoint(epoch=1)))
+    for sequence, event in enumerate(service.events, 1):
+        event.sequence = sequence
+    lines = trana("watch", "iris").stdout.splitlines()
+    assert [f"epoch {number}/5" in line for number, line in enumerate(lines[:5], 1)] == [True] * 5
 
 
 def test_watching_in_json_writes_an_object_on_each_line(trana: Trana) -> None:
@@ -203,9 +233,18 @@ def test_list_without_jobs_says_so(trana: Trana) -> None:
     assert json.loads(trana("list", "-o", "json").stdout)["jobs"] == []
 
 
-def test_cancel_says_the_jobs_state(trana: Trana) -> None:
+def test_cancel_says_the_jobs_state(trana: Trana, service: Any) -> None:
+    service.allow(2)
     assert trana("cancel", "iris").stdout == "iris CANCELLING\n"
+    service.allow(2)
     assert json.loads(trana("cancel", "iris", "-o", "json").stdout)["state"] == "JOB_STATE_CANCELLING"
+
+
+def test_cancelling_a_job_that_has_ended_says_that_nothing_was_cancelled(trana: Trana, service: Any) -> None:
+    result = trana("cancel", "iris")
+    assert result.exit_code == GOOD
+    assert result.stdout == "iris has ended already, SUCCEEDED; nothing was cancelled.\n"
+    assert [type(request).__name__ for request in service.requests] == ["GetJobRequest"]
 
 
 def test_curve_draws_both_losses_and_marks_the_best(trana: Trana) -> None:
@@ -218,9 +257,24 @@ def test_curve_draws_both_losses_and_marks_the_best(trana: Trana) -> None:
 
 def test_curve_of_a_job_without_epochs_says_so(trana: Trana, service: Any) -> None:
     service.epochs = []
+    service.allow(2)
     result = trana("curve", "iris")
     assert result.exit_code == GOOD
     assert "has finished no epoch yet" in result.stderr
+    service.state = job_pb2.JOB_STATE_FAILED
+    service.allow(10)
+    assert trana("curve", "iris").stderr == "trana: iris has finished no epoch\n"
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(60, 24), (40, 16), (100, 40)])
+def test_curve_fits_the_terminal(trana: Trana, monkeypatch: pytest.MonkeyPatch, columns: int, rows: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", str(rows))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", trana("curve", "iris").stdout).splitlines()
+    # The prompt needs a row, too.
+    assert len(lines) < rows
+    assert max(map(len, lines)) <= columns
 
 
 def test_pull_saves_the_checkpoint(trana: Trana, checkpoint: dict[str, bytes], tmp_path: Path) -> None:
@@ -230,4 +284,26 @@ def test_pull_saves_the_checkpoint(trana: Trana, checkpoint: dict[str, bytes], t
     assert "10,240 bytes" in result.stdout
     document = json.loads(trana("pull", "iris", tmp_path / "json", "-o", "json").stdout)
     assert document["files"]["network.safetensors"] == 10240
-    assert trana("pull", "iris", tmp_path / "best").exit_code == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("RUNNING", "it has finished no epoch yet"), ("FAILED", "it ended FAILED, and finished no epoch")],
+)
+def test_pulling_from_a_job_without_a_checkpoint_says_whether_one_may_come(
+    trana: Trana, service: Any, fail: Callable[..., None], state: str, words: str
+) -> None:
+    service.epochs, service.state = [], job_pb2.JobState.Value(f"JOB_STATE_{state}")
+    fail(grpc.StatusCode.NOT_FOUND, "it has finished no epoch yet", reason="CHECKPOINT_NOT_FOUND")
+    result = trana("pull", "iris")
+    assert result.exit_code == REFUSED
+    assert result.stderr.endswith(f"{words}\n")
+
+
+def test_pulling_into_a_folder_in_use_is_wrong_usage(
+    trana: Trana, checkpoint: dict[str, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").touch()
+    result = trana("pull", "iris", tmp_path, "-o", "json")
+    assert result.exit_code == WRONG_USAGE
+    assert json.loads(result.stderr)["error"]["code"] == "ALREADY_EXISTS"

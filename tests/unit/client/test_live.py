@@ -67,6 +67,20 @@ def test_a_connection_that_is_lost_is_told_until_it_is_back(spec: job_pb2.JobSpe
     assert "the service does not answer" not in "\n".join(draw(progress))
 
 
+@pytest.mark.parametrize("state", ["STARTING", "QUEUED"])
+def test_the_pace_of_an_attempt_that_ended_is_not_shown(spec: job_pb2.JobSpec, state: str) -> None:
+    progress = watched(spec, epoch(1))
+    assert "12,345 samples/s, at most 8 s left" in "\n".join(draw(progress))
+    progress.interrupt("the service does not answer")
+    assert "samples/s" not in "\n".join(draw(progress))
+    job = job_pb2.Job(spec=spec, epoch=1, attempt=1, state=job_pb2.JobState.Value(f"JOB_STATE_{state}"))
+    progress.add(job_service_pb2.WatchJobResponse(job=job))
+    assert "samples/s" not in "\n".join(draw(progress))
+    job.state, job.attempt = job_pb2.JOB_STATE_RUNNING, 2
+    progress.add(job_service_pb2.WatchJobResponse(job=job))
+    assert "samples/s" not in "\n".join(draw(progress))
+
+
 def test_an_epoch_that_is_made_again_replaces_the_earlier_one(spec: job_pb2.JobSpec) -> None:
     progress = watched(spec, epoch(1), epoch(2, val_loss=9), epoch(2, val_loss=3))
     assert [(e.epoch, e.val_loss) for e in progress.epochs] == [(1, 0.6), (2, 3)]

@@ -13,13 +13,13 @@ Exit codes:
 
 0  it worked; of a job that was watched: it SUCCEEDED
 
-1  the job that was watched FAILED
+1  the job that was watched FAILED; of `serve`: it cannot start, or go on
 
-2  wrong usage, or a spec that is wrong
+2  wrong usage, a spec that is wrong, or a folder that cannot be used
 
 3  refused by the service: not found, too large for the cluster, id taken; or a download that arrived damaged
 
-4  no service answers
+4  no service answers, or that of `trana run` does not start
 
 5  the job that was watched was CANCELLED
 
@@ -40,6 +40,14 @@ for module in (serve, submit, jobs, watch, curve, pull, run):
     module.register(app)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"trana {version('trana')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     context: typer.Context,
@@ -49,6 +57,9 @@ def root(
     output: Annotated[Output, typer.Option("--output", "-o", help="Words for people, or JSON for programs.")] = (
         Output.TABLE
     ),
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is.")
+    ] = False,
 ) -> None:
     """Keeps the options that every command has."""
     context.obj = Settings(server=server, output=output)

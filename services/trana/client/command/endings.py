@@ -68,6 +68,9 @@ def _code_of(error: "TranaError") -> ExitCode:
     match error:
         case errors.InvalidRequest():
             return ExitCode.WRONG_USAGE
+        case errors.DownloadError(code="ALREADY_EXISTS"):
+            # A folder on this side: the service has nothing to do with it.
+            return ExitCode.WRONG_USAGE
         case errors.Unreachable() | errors.TimedOut():
             return ExitCode.UNREACHABLE
     return ExitCode.REFUSED

@@ -39,15 +39,15 @@ def conclude(
     from rich.text import Text
 
     from trana.client.command.printing import show
-    from trana.client.command.summary import load_lines, result_table
+    from trana.client.command.summary import load_lines, result_lines
     from trana.client.command.words import job_id, reason, state_name
 
     ending = f"{job_id(job.name)} {state_name(job.state)}"
     show(Text(": ".join(filter(None, (ending, reason(job)))), "bold"))
     if job.HasField("best_val_loss"):
-        show(result_table(job, checkpoints))
         pull = f"Fetch the best checkpoint with `trana pull {job_id(job.name)}`."
-        show(*(Text(line, "dim", overflow="fold") for line in load_lines(checkpoints) or [pull]))
+        lines = [Text(line, "dim") for line in load_lines(checkpoints) or [pull]]
+        show(*result_lines(job, checkpoints), *lines, unbroken=True)
 
 
 def tell_how_to_go_on(job: str, settings: Settings) -> typer.Exit:

@@ -1,16 +1,11 @@
 """`trana get`, `trana list` and `trana cancel`."""
 
 import itertools
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from trana.v1 import job_pb2
 
 StateOption = Annotated[str | None, typer.Option("--state", metavar="STATE", help="Only jobs in it, such as RUNNING.")]
 LabelOption = Annotated[
@@ -61,28 +56,39 @@ def list_jobs(
     with settings.client() as client:
         terms = _filter(state, label or [], filter_)
         found = list(itertools.islice(client.list(filter=terms, page_size=min(limit, 1000)), limit))
-    from trana.client.command.printing import show, write_json
+    from trana.client.command.printing import console, show, write_json
 
     if settings.is_json:
         from trana.v1 import job_service_pb2
 
         write_json(job_service_pb2.ListJobsResponse(jobs=found))
     elif found:
-        show(_table(found))
+        from trana.client.command.listing import list_table
+
+        show(list_table(found, width=console().width))
     else:
         typer.echo("No jobs.")
 
 
 def cancel(context: typer.Context, job: JobArgument, server: ServerOption = None, output: OutputOption = None) -> None:
-    """Ask a job to end; its checkpoints stay."""
+    """Ask a job to end; its checkpoints stay. Nothing changes for one that has ended."""
     settings = settings_of(context, server, output)
-    with settings.client() as client:
-        found = client.cancel(job)
     from trana.client.command.printing import write_json
     from trana.client.command.words import job_id, state_name
+    from trana.client.watching import FINAL_STATES
+    from trana.v1 import job_pb2
 
+    with settings.client() as client:
+        found = client.get(job)
+        # Asked before: a queued job, too, comes back CANCELLED, and that is news.
+        ended = found.state in FINAL_STATES
+        if not ended:
+            found = client.cancel(job)
+            ended = found.state in FINAL_STATES and found.state != job_pb2.JOB_STATE_CANCELLED
     if settings.is_json:
         write_json(found)
+    elif ended:
+        typer.echo(f"{job_id(found.name)} has ended already, {state_name(found.state)}; nothing was cancelled.")
     else:
         typer.echo(f"{job_id(found.name)} {state_name(found.state)}")
 
@@ -102,28 +108,3 @@ def _filter(state: str | None, labels: list[str], terms: str) -> str:
             raise typer.BadParameter(message, param_hint="--label")
         parts.append(f'labels.{key} = "{value}"')
     return " AND ".join(parts)
-
-
-def _table(found: "list[job_pb2.Job]") -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    from trana.client.command.words import STATE_STYLES, job_id, local_time, reason, state_name
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("JOB", "STATE", "EPOCH", "BEST LOSS", "WORKERS", "CREATED", "MESSAGE"):
-        # An id that is cut short cannot be typed: what gives way is the message.
-        cut = name == "MESSAGE"
-        table.add_column(name, no_wrap=cut, overflow="ellipsis" if cut else "fold", ratio=1 if cut else None)
-    for job in found:
-        state = state_name(job.state)
-        table.add_row(
-            Text(job_id(job.name)),
-            Text(state, STATE_STYLES.get(state, "")),
-            f"{job.epoch}/{job.spec.training.epochs}",
-            f"{job.best_val_loss:.6g}" if job.HasField("best_val_loss") else "",
-            str(job.spec.resources.num_workers),
-            f"{local_time(job.create_time):%m-%d %H:%M}",
-            Text(reason(job)),
-        )
-    return table

@@ -1,15 +1,18 @@
-"""A watched job as lines of text, for logs and pipes: one for each event."""
+"""A watched job as lines of text, for logs and pipes: one for each change of state and each epoch."""
 
 from trana.client.command.live import describe_epoch, describe_speed
 from trana.client.command.words import cause_name, job_id, local_time, state_name
-from trana.v1 import checkpoint_pb2, event_pb2, job_service_pb2
+from trana.v1 import event_pb2, job_service_pb2
 
 
 def line_of(response: job_service_pb2.WatchJobResponse) -> str:
-    """Writes what a response tells; nothing for one without an event, which tells no news."""
-    if not response.HasField("event"):
-        return ""
+    """Writes what a response tells; nothing for one that tells no news.
+
+    That is one without an event, or with a checkpoint: the line of its epoch says `best`.
+    """
     event = response.event
+    if not response.HasField("event") or event.HasField("checkpoint"):
+        return ""
     when = local_time(event.create_time).strftime("%H:%M:%S")
     return f"{when}  {job_id(response.job.name)}  {_tell(event, response.job.spec.training.epochs)}"
 
@@ -21,9 +24,6 @@ def _tell(event: event_pb2.Event, epochs: int) -> str:
         case "epoch":
             line = describe_epoch(event.epoch).plain.removeprefix(f"epoch {event.epoch.epoch}")
             return f"epoch {event.epoch.epoch}/{epochs}{line}  {describe_speed(event.epoch)}"
-        case "checkpoint":
-            kind = checkpoint_pb2.CheckpointKind.Name(event.checkpoint.kind).removeprefix("CHECKPOINT_KIND_").lower()
-            return f"checkpoint {kind} of epoch {event.checkpoint.epoch}"
     return f"event {event.sequence}, of a kind that this client does not know"
 
 

@@ -10,10 +10,11 @@ from trana.client.command.charts import draw_curves
 from trana.client.command.progress import Progress, best_of, remaining_seconds
 from trana.client.command.words import STATE_STYLES, duration, job_id, number, reason, resources, state_name
 from trana.client.watching import FINAL_STATES
-from trana.v1 import epoch_pb2
+from trana.v1 import epoch_pb2, job_pb2
 
 _CHART_ROWS, _ROWS_BESIDE_CHART = 18, 9
 _VALIDATION = "val_"
+_TRAINING_STATES = (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_PAUSING, job_pb2.JOB_STATE_CANCELLING)
 
 
 class LiveView:
@@ -62,18 +63,26 @@ class LiveView:
     def _bar(self, epochs: list[epoch_pb2.Epoch]) -> RenderableType:
         job = self._progress.job
         total = job.spec.training.epochs
-        left = remaining_seconds(epochs, total)
-        pace = describe_speed(epochs[-1]) if epochs else ""
-        if left is not None and job.state not in FINAL_STATES:
-            # Early stopping may end it before.
-            pace += f", at most {duration(left)} left"
         grid = Table.grid(expand=True, padding=(0, 1))
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True, justify="right")
         bar = ProgressBar(total=max(total, 1), completed=job.epoch, complete_style="cyan", finished_style="green")
-        grid.add_row(f"epoch {job.epoch}/{total}", bar, pace)
+        grid.add_row(f"epoch {job.epoch}/{total}", bar, self._pace(epochs))
         return grid
+
+    def _pace(self, epochs: list[epoch_pb2.Epoch]) -> str:
+        """Writes how fast it goes; nothing where it does not go, or nobody knows."""
+        job = self._progress.job
+        if job.state in FINAL_STATES:
+            return describe_speed(epochs[-1]) if epochs else ""
+        # What an earlier attempt made says nothing of this one, which may run elsewhere.
+        made = [epoch for epoch in epochs if epoch.attempt == job.attempt]
+        left = remaining_seconds(made, job.spec.training.epochs)
+        if left is None or self._progress.notice or job.state not in _TRAINING_STATES:
+            return ""
+        # Early stopping may end it before.
+        return f"{describe_speed(made[-1])}, at most {duration(left)} left"
 
     def _curves(self, epochs: list[epoch_pb2.Epoch], width: int, rows: int) -> RenderableType:
         # Drawing takes milliseconds, and the view is drawn several times a second.

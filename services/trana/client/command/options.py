@@ -1,5 +1,6 @@
 """Options that commands share, and what they amount to."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from trana.client.client import Client
 
 DEFAULT_SERVER = "127.0.0.1:50051"
+# Also what gRPC calls unix:PATH and dns:///HOST:PORT.
+_ADDRESS = re.compile(r"unix:.+|.+:\d{1,5}")
 
 
 class Output(StrEnum):
@@ -33,7 +36,15 @@ class Settings:
         return self.output is Output.JSON
 
     def client(self) -> "Client":
-        """Makes a client for the service that was named."""
+        """Makes a client for the service that was named.
+
+        Raises:
+            typer.BadParameter: If the name is none of an address.
+        """
+        # Else gRPC tries port 443, and says that nobody answers.
+        if not _ADDRESS.fullmatch(self.server):
+            message = f"write HOST:PORT, such as {DEFAULT_SERVER}, not {self.server!r}"
+            raise typer.BadParameter(message, param_hint="--server")
         from trana.client.client import Client
 
         return Client(self.server)
@@ -46,6 +57,12 @@ ServerOption = Annotated[
 OutputOption = Annotated[
     Output | None,
     typer.Option("--output", "-o", help="Words for people, or JSON for programs.", show_default=False),
+]
+EventsOutputOption = Annotated[
+    Output | None,
+    typer.Option(
+        "--output", "-o", help="Words for people, or for programs JSON, one object on a line.", show_default=False
+    ),
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name or id of the job: jobs/iris, or iris.")]
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The job, in YAML or JSON.")]

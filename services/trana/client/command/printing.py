@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-_PIPE_WIDTH = 160
+# More than any line has: programs read whole lines.
+_PIPE_WIDTH = 100_000
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -20,14 +21,19 @@ def console() -> "Console":
     return found if found.is_terminal else Console(highlight=False, width=max(found.width, _PIPE_WIDTH))
 
 
-def show(*parts: "RenderableType") -> None:
-    """Writes to standard output, without the blanks at the ends of lines that tables are filled up with."""
+def show(*parts: "RenderableType", unbroken: bool = False) -> None:
+    """Writes to standard output, without the blanks at the ends of lines that tables are filled up with.
+
+    Args:
+        parts: What to write, one below the other.
+        unbroken: Leaves lines that are too long to the terminal, so that what is copied from it is whole.
+    """
     out = console()
     if out.is_terminal:
-        out.print(*parts, sep="\n")
+        out.print(*parts, sep="\n", soft_wrap=unbroken)
         return
     with out.capture() as capture:
-        out.print(*parts, sep="\n")
+        out.print(*parts, sep="\n", soft_wrap=unbroken)
     sys.stdout.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 

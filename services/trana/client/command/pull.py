@@ -2,11 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
+
+if TYPE_CHECKING:
+    from trana.client.client import Client
 
 
 class Kind(StrEnum):
@@ -37,7 +40,7 @@ def pull(
     """Fetch a job's checkpoint, verified against its SHA-256 sums."""
     settings = settings_of(context, server, output)
     with settings.client() as client:
-        saved = client.download(job, kind.value, folder)
+        saved = _download(client, job, kind, folder)
     files = sorted(path for path in saved.rglob("*") if path.is_file())
     if settings.is_json:
         from trana.client.command.printing import write_json
@@ -48,3 +51,21 @@ def pull(
     typer.echo(f"{saved}")
     for path in files:
         typer.echo(f"  {path.relative_to(saved)}  {path.stat().st_size:,} bytes")
+
+
+def _download(client: "Client", job: str, kind: Kind, folder: Path | None) -> Path:
+    """Downloads a checkpoint; of a job that has ended without one it is said that none will come."""
+    from trana.client.command.words import state_name
+    from trana.client.errors import NotFound
+    from trana.client.watching import FINAL_STATES
+
+    try:
+        return client.download(job, kind.value, folder)
+    except NotFound as error:
+        if error.reason != "CHECKPOINT_NOT_FOUND":
+            raise
+        found = client.get(job)
+        if found.state not in FINAL_STATES or found.epoch:
+            raise
+        message = f"{job} has no checkpoint: it ended {state_name(found.state)}, and finished no epoch"
+        raise NotFound(message, code=error.code, reason=error.reason, metadata=error.metadata) from error

@@ -11,7 +11,7 @@ import typer
 
 from trana.client.command.endings import ExitCode, exit_code_of
 from trana.client.command.following import conclude, follow
-from trana.client.command.options import OutputOption, Settings, SpecArgument, settings_of
+from trana.client.command.options import EventsOutputOption, Settings, SpecArgument, settings_of
 from trana.client.command.serve import HomeOption, NumCpusOption, NumGpusOption
 from trana.client.command.submit import WorkersOption, read_with_changes
 
@@ -40,11 +40,12 @@ def run(
     home: HomeOption = None,
     num_cpus: NumCpusOption = None,
     num_gpus: NumGpusOption = None,
-    output: OutputOption = None,
+    output: EventsOutputOption = None,
 ) -> None:
     """Train on this machine: start a service, submit the job, show it, stop everything.
 
     Checkpoints stay in the home folder (~/.trana/run where not given). Ctrl-C cancels the job.
+    With -o json each line is a JSON object: each event, then the job with its checkpoints.
     """
     settings = settings_of(context, None, output)
     folder = (home or DEFAULT_HOME).expanduser().absolute()

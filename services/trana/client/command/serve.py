@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -28,14 +28,12 @@ NumGpusOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         epilog="Examples: [bold]trana serve[/bold]   [bold]trana serve --home /var/lib/trana --num-cpus 8[/bold]   "
         "[bold]trana serve --ray-address head:6379[/bold]",
     )(serve)
 
 
 def serve(
-    context: typer.Context,
     listen: Annotated[
         str | None, typer.Option("--listen", metavar="HOST:PORT", help="Where the API is served (127.0.0.1:50051).")
     ] = None,
@@ -46,32 +44,68 @@ def serve(
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="HOST:PORT", help="A Ray head to join; else one is embedded.")
     ] = None,
+    ray_token_path: Annotated[
+        Path | None, typer.Option("--ray-token-path", metavar="FILE", help="The token of the Ray cluster to join.")
+    ] = None,
     num_cpus: NumCpusOption = None,
     num_gpus: NumGpusOption = None,
     log_format: Annotated[
-        str | None, typer.Option("--log-format", metavar="console|json", help="How logs are written.")
+        str | None,
+        typer.Option("--log-format", metavar="STYLE", help="How logs are written: console (default) or json."),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            "--log-level", metavar="LEVEL", help="The least that is logged: debug, info (default), warning, error."
+        ),
+    ] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option("--ready-file", metavar="FILE", help="Written with the addresses, in JSON, once it serves."),
+    ] = None,
+    start_timeout_seconds: Annotated[
+        float | None,
+        typer.Option("--start-timeout-seconds", metavar="S", help="For an attempt's workers to be up (120)."),
+    ] = None,
+    check_timeout_seconds: Annotated[
+        float | None, typer.Option("--check-timeout-seconds", metavar="S", help="For a dataset to be checked (600).")
+    ] = None,
+    cancel_grace_seconds: Annotated[
+        float | None,
+        typer.Option("--cancel-grace-seconds", metavar="S", help="For workers to stop before they are killed (5)."),
+    ] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option("--drain-seconds", metavar="S", help="For calls to finish when it stops (5).")
     ] = None,
 ) -> None:
     """Run the service in the foreground until Ctrl-C.
 
     With nothing configured it keeps everything in ~/.trana, listens on loopback, and embeds Ray.
-    Further options are passed on to the service: `python -m trana.jobs --help` lists them.
+    Each option is also read from the environment, as TRANA_LISTEN, TRANA_RAY_TOKEN_PATH and so on.
+    It exits with 0 when it was stopped, and with 1 when it cannot start.
     """
     options = {
         "--listen": listen,
         "--metrics-listen": metrics_listen,
         "--home": home,
         "--ray-address": ray_address,
+        "--ray-token-path": ray_token_path,
         "--num-cpus": num_cpus,
         "--num-gpus": num_gpus,
         "--log-format": log_format,
+        "--log-level": log_level,
+        "--ready-file": ready_file,
+        "--start-timeout-seconds": start_timeout_seconds,
+        "--check-timeout-seconds": check_timeout_seconds,
+        "--cancel-grace-seconds": cancel_grace_seconds,
+        "--drain-seconds": drain_seconds,
     }
-    command = service_command(options, context.args)
+    command = service_command(options)
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 - the service takes this process's place: signals reach it
 
 
-def service_command(options: Mapping[str, object], further: Sequence[str] = ()) -> list[str]:
+def service_command(options: Mapping[str, object]) -> list[str]:
     """Returns the command line that starts the service.
 
     Raises:
@@ -82,4 +116,4 @@ def service_command(options: Mapping[str, object], further: Sequence[str] = ()) 
     command = [sys.executable, "-m", SERVICE_MODULE]
     for name, value in options.items():
         command += [name, str(value)] if value is not None else []
-    return [*command, *further]
+    return command

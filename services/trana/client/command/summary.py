@@ -28,7 +28,7 @@ def job_table(job: job_pb2.Job) -> Table:
     state = state_name(job.state)
     rows: list[tuple[str, str | Text]] = [
         ("job", Text(job_id(job.name), "bold")),
-        ("name", job.spec.display_name),
+        ("display name", job.spec.display_name),
         ("state", Text(state, STATE_STYLES.get(state, ""))),
         ("cause", Text(cause_name(job.cause), "red")),
         ("message", Text(job.message)),
@@ -63,17 +63,17 @@ def _result_rows(job: job_pb2.Job) -> list[tuple[str, str | Text]]:
     return rows
 
 
-def result_table(job: job_pb2.Job, checkpoints: Sequence[checkpoint_pb2.Checkpoint]) -> Table:
-    """Lays out what one wants to know when a job has ended, and where its best checkpoint is."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _result_rows(job):
-        table.add_row(name, value)
+def result_lines(job: job_pb2.Job, checkpoints: Sequence[checkpoint_pb2.Checkpoint]) -> list[Text]:
+    """Writes what one wants to know when a job has ended, and where its best checkpoint is.
+
+    Lines, not a table: a table breaks a long path, and a broken path cannot be copied.
+    """
+    rows = _result_rows(job)
     for checkpoint in checkpoints:
         if checkpoint.kind == checkpoint_pb2.CHECKPOINT_KIND_BEST:
-            table.add_row("checkpoint", Text(unquote(urlsplit(checkpoint.uri).path) or checkpoint.uri))
-    return table
+            rows.append(("checkpoint", unquote(urlsplit(checkpoint.uri).path) or checkpoint.uri))
+    widest = max((len(name) for name, _ in rows), default=0)
+    return [Text.assemble((name.ljust(widest + 2), "dim"), value) for name, value in rows]
 
 
 def load_lines(checkpoints: Sequence[checkpoint_pb2.Checkpoint]) -> list[str]:

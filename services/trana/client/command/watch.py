@@ -6,7 +6,7 @@ import typer
 
 from trana.client.command.endings import exit_code_of
 from trana.client.command.following import conclude, follow, tell_how_to_go_on
-from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
+from trana.client.command.options import EventsOutputOption, JobArgument, ServerOption, settings_of
 
 
 def register(app: typer.Typer) -> None:
@@ -24,12 +24,12 @@ def watch(
         int, typer.Option("--after-sequence", min=0, metavar="N", help="Only events after this one (lines and JSON).")
     ] = 0,
     server: ServerOption = None,
-    output: OutputOption = None,
+    output: EventsOutputOption = None,
 ) -> None:
     """Watch a job to its end: progress, losses, and what it waits for.
 
     Ctrl-C ends the watching, not the job. A service that restarts is waited for, and no event is missed.
-    In a pipe each event is a line; with -o json each line is a JSON object.
+    In a pipe each epoch is a line; with -o json each line is a JSON object.
     """
     settings = settings_of(context, server, output)
     with settings.client() as client:
