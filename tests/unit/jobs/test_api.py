@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import generate_latest
+from trana.jobs.api import job_service
 from trana.jobs.api.errors import CODES
 from trana.jobs.api.server import SERVICE, Server
 from trana.jobs.domain import changes, states
@@ -189,6 +190,15 @@ async def test_watch_gives_the_state_and_then_every_event_until_the_end(site: Si
     assert [item.event.sequence for item in (await watch(site, after=4))[1:]] == [5, 6, 7]
 
 
+async def test_long_history_of_a_job_that_has_ended_is_told_whole(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_service, "EVENTS_AT_ONCE", 3)
+    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
+    await site.report("a", first_step(), *(epoch(number, 0.5) for number in range(1, 9)))
+    await site.stub.CancelJob(api.CancelJobRequest(name="jobs/a"))
+    await site.store.update("a", lambda found, _: changes.cancel_completed(found, now=later(9)))
+    assert [item.event.sequence for item in (await watch(site))[1:]] == list(range(1, 14))
+
+
 async def test_last_message_of_a_watch_shows_the_final_state(site: Site) -> None:
     for number in range(30):
         job = f"a{number}"
@@ -260,6 +270,7 @@ async def test_metrics_follow_jobs_and_calls(site: Site) -> None:
     await refused(site.stub.GetJob(api.GetJobRequest(name="jobs/nobody")))
     lines = (
         'trana_jobs{state="RUNNING"} 1.0',
+        'trana_jobs{state="QUEUED"} 0.0',
         "trana_jobs_submitted_total 1.0",
         'trana_job_val_loss{job="a"} 0.25',
         'trana_job_best_val_loss{job="a"} 0.25',

@@ -129,6 +129,19 @@ async def test_concurrent_changes_each_see_the_one_before(store: Store) -> None:
     assert (job.epoch, job.version) == (30, 31)
 
 
+async def test_writers_of_two_processes_wait_for_each_other(store: Store, tmp_path: Path) -> None:
+    other = await Store.open(tmp_path / "trana.db")
+    await add(store)
+
+    async def count(writer: Store) -> None:
+        for _ in range(15):
+            await writer.update("a", lambda job, _: changes.Change(replace(job, epoch=job.epoch + 1)))
+
+    await asyncio.gather(count(store), count(other))
+    assert (await store.get_job("a")).epoch == 30
+    await other.close()
+
+
 async def test_pages_go_from_new_to_old_without_gap_or_repeat(store: Store) -> None:
     for number in range(7):
         # Pairs of jobs share their time, so that the id must break the tie.
