@@ -267,10 +267,14 @@ def test_curve_of_a_job_without_epochs_says_so(trana: Trana, service: Any) -> No
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(60, 24), (40, 16), (100, 40)])
-def test_curve_fits_the_terminal(trana: Trana, monkeypatch: pytest.MonkeyPatch, columns: int, rows: int) -> None:
+def test_curve_fits_the_terminal(
+    trana: Trana, service: Any, monkeypatch: pytest.MonkeyPatch, columns: int, rows: int
+) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("LINES", str(rows))
     monkeypatch.setenv("FORCE_COLOR", "1")
+    for epoch in service.epochs:
+        epoch.metrics["val_mean_absolute_error"] = 0.123456
     lines = re.sub(r"\x1b\[[0-9;]*m", "", trana("curve", "iris").stdout).splitlines()
     # The prompt needs a row, too.
     assert len(lines) < rows

@@ -89,7 +89,8 @@ class _Log:
         for line in reversed(lines):
             found = _ERROR_LINE.search(line)
             if found:
-                return f"{problem}: {found['error']}\n  its log is {self.path}"
+                # The log pads its columns.
+                return f"{problem}: {' '.join(found['error'].split())}\n  its log is {self.path}"
         return "\n".join(
             [f"{problem}; the end of its log {self.path}:", *(f"  {line}" for line in lines[-_LOG_LINES:])]
         )
