@@ -123,11 +123,19 @@ def test_a_service_that_is_not_there_is_4(trana: Trana) -> None:
     assert "no Trana service answers at 127.0.0.1:1" in result.stderr
 
 
-@pytest.mark.parametrize("server", ["foo", "foo:", "127.0.0.1", "foo:bar"])
-def test_a_server_without_a_port_is_wrong_usage(trana: Trana, server: str) -> None:
-    result = trana("--server", server, "get", "iris")
+def test_a_server_without_a_port_is_wrong_usage(trana: Trana) -> None:
+    for server in ("foo", "foo:", "127.0.0.1", "foo:bar"):
+        result = trana("--server", server, "get", "iris")
+        assert result.exit_code == WRONG_USAGE
+        assert "write HOST:PORT" in result.stderr
+
+
+def test_running_in_a_home_that_is_a_file_is_wrong_usage(trana: Trana, spec_file: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.touch()
+    result = trana("run", spec_file, "--home", home)
     assert result.exit_code == WRONG_USAGE
-    assert "write HOST:PORT" in result.stderr
+    assert result.stderr == f"trana: {home} cannot be the home folder: File exists; name another with --home\n"
 
 
 def test_the_commands_own_options_win_over_the_roots(trana: Trana, host: Any, service: Any) -> None:

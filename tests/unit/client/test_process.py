@@ -125,13 +125,3 @@ def test_run_shows_the_log_of_a_service_that_does_not_start(tmp_path: Path, spec
     assert done.returncode == 4
     assert "the service ended with exit code 2: --start-timeout-seconds" in done.stderr
     assert "of an earlier start" not in done.stderr
-
-
-def test_run_refuses_a_home_that_is_a_file(tmp_path: Path, spec_file: Path) -> None:
-    home = tmp_path / "home"
-    home.touch()
-    done = subprocess.run(
-        [*TRANA, "run", str(spec_file), "--home", str(home)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr == f"trana: {home} cannot be the home folder: File exists; name another with --home\n"
