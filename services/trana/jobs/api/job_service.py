@@ -153,7 +153,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         for checkpoint in await self._store.checkpoints(record.id):
             if checkpoint.name == name:
                 return checkpoint
-        raise CheckpointNotFound(job, kind, "it has finished no epoch yet")
+        raise CheckpointNotFound(
+            job, kind, "it has finished no epoch" if record.final else "it has finished no epoch yet"
+        )
 
     async def _check_capacity(self, spec: JobSpec) -> None:
         nodes = await self._nodes()
