@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,54 @@ def test_value_that_is_no_number_names_file_row_and_column(client: Client, tmp_p
     assert job.cause == Cause.CAUSE_DATA_ERROR
     for part in ("bad.csv", "row 18", "sepal_width", "oops"):
         assert part in job.message
+
+
+IRIS = (EXAMPLES / "data/iris.csv").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("lines", "parts"),
+    [
+        pytest.param([], ["empty"], id="empty"),
+        pytest.param([*IRIS[:9], "1,2,3"], ["row 10"], id="ragged"),
+        pytest.param([line.rpartition(",")[0] for line in IRIS], ["species"], id="no target"),
+    ],
+)
+def test_file_that_is_no_table_of_the_spec_names_what_is_wrong(
+    client: Client, tmp_path: Path, lines: list[str], parts: list[str]
+) -> None:
+    path = tmp_path / "wrong.csv"
+    path.write_text("\n".join(lines))
+    job = failed(client, on(path))
+    assert job.cause == Cause.CAUSE_DATA_ERROR
+    for part in ["wrong.csv", *parts]:
+        assert part in job.message
+
+
+def test_class_that_is_only_validated_is_named(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "parts.csv"
+    rows = [f"{line},{'v' if 'virginica' in line or number % 5 == 0 else 't'}" for number, line in enumerate(IRIS)]
+    path.write_text("\n".join([f"{IRIS[0]},part", *rows[1:]]))
+    spec = on(path)
+    spec.training.dataset.split.column.name = "part"
+    spec.training.dataset.split.column.train = "t"
+    spec.training.dataset.split.column.validation = "v"
+    job = failed(client, spec)
+    assert job.cause == Cause.CAUSE_DATA_ERROR
+    assert "virginica" in job.message
+
+
+def test_unknown_job_and_taken_id_are_told_apart(client: Client) -> None:
+    with pytest.raises(TranaError) as unknown:
+        client.get("nobody")
+    assert unknown.value.code == "NOT_FOUND"
+    request = str(uuid.uuid4())
+    first = client.submit(iris(epochs=1), request_id=request)
+    assert client.submit(iris(epochs=1), request_id=request).name == first.name
+    with pytest.raises(TranaError) as reused:
+        client.submit(iris(epochs=2), request_id=request)
+    assert reused.value.code == "ALREADY_EXISTS"
+    ended(client, first.name)
 
 
 def test_data_that_do_not_fit_the_network_name_the_layer(client: Client) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,16 +93,16 @@ async def serve(settings: Settings) -> None:
         nodes = Capacity(cluster, wakeups.controller).nodes
         service = JobService(store=store, wakeups=wakeups, nodes=nodes, clock=clock, jobs_folder=jobs_folder)
         server = Server(service, observer=metrics.rpc, listen=settings.listen)
+        metrics_listen = _serve_metrics(settings, metrics, stack)
         port = await server.start()
+        stack.push_async_callback(server.stop, drain_seconds=settings.drain_seconds)
         listen = f"{_host(settings.listen)}:{port}"
         log.info("serving", listen=listen, home=str(settings.folder), ray=settings.ray_address)
-        announced = asyncio.create_task(
-            _announce(settings, listen, metrics=metrics, cluster=cluster, bell=wakeups.controller, stack=stack)
-        )
+        listening = {"listen": listen, "metrics_listen": metrics_listen}
+        announced = asyncio.create_task(_announce(settings, listening, cluster=cluster, bell=wakeups.controller))
         stack.push_async_callback(_ended, announced)
         await _first(stop, loop, announced)
         log.info("stopping")
-        await server.stop(drain_seconds=settings.drain_seconds)
     log.info("stopped")
 
 
@@ -145,26 +145,27 @@ def _cluster_settings(settings: Settings) -> ClusterSettings:
     )
 
 
-async def _announce(
-    settings: Settings, listen: str, *, metrics: Metrics, cluster: Cluster, bell: Bell, stack: AsyncExitStack
-) -> None:
-    """Serves /metrics, and says that all is ready once the cluster has been seen, or has long not been."""
-    host = _host(settings.metrics_listen)
+def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> str:
+    """Serves /metrics until the stack unwinds; returns the address."""
+    host, _, port = settings.metrics_listen.rpartition(":")
     try:
-        server = metrics.serve(host, int(settings.metrics_listen.rpartition(":")[2]))
+        server = metrics.serve(host, int(port))
     except OSError as error:
         raise OSError(f"cannot listen on --metrics-listen {settings.metrics_listen}: {error.strerror}") from error
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
-    metrics_listen = f"{host}:{server.server_port}"
-    log.info("metrics", url=f"http://{metrics_listen}/metrics")
+    log.info("metrics", url=f"http://{host}:{server.server_port}/metrics")
+    return f"{host}:{server.server_port}"
+
+
+async def _announce(settings: Settings, listening: Mapping[str, str], *, cluster: Cluster, bell: Bell) -> None:
+    """Says that all is ready once the cluster has been seen, or has long not been."""
     deadline = asyncio.get_running_loop().time() + FIRST_CONTACT_SECONDS
     while not cluster.reachable and asyncio.get_running_loop().time() < deadline:
         await bell.wait(bell.ticket, seconds=1.0)
     log.info("ready" if cluster.reachable else "ready, but the cluster cannot be reached yet")
     if settings.ready_file is not None:
-        content = {"listen": listen, "metrics_listen": metrics_listen, "pid": os.getpid()}
-        _write(settings.ready_file, json.dumps(content))
+        _write(settings.ready_file, json.dumps({**listening, "pid": os.getpid()}))
 
 
 def _write(path: Path, text: str) -> None:

@@ -175,8 +175,40 @@ async def test_stop_is_asked_for_again_where_the_cluster_was_away(house: House) 
     await house.store.update("a", lambda job, _: changes.cancelled(job, now=later(20)))
     await house.controller.step()
     await house.controller.step()
+    assert "stop a/1" not in house.cluster.calls
     house.cluster.broken.clear()
     await house.state("a", states.CANCELLED)
+    assert "stop a/1" in house.cluster.calls
+
+
+async def test_cancel_works_while_the_dataset_is_checked(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(*, spec: bytes, timeout_seconds: float) -> Ending:
+        begun.set()
+        await gate.wait()
+        return Ending()
+
+    monkeypatch.setattr(house.cluster, "preflight", slow)
+    await house.submit("a")
+    await house.until(begun.is_set)
+    await house.store.update("a", lambda job, _: changes.cancelled(job, now=later(20)))
+    await house.state("a", states.CANCELLED)
+    gate.set()
+    for _ in range(5):
+        await house.controller.step()
+    assert (await house.store.get_job("a")).state == states.CANCELLED
+    assert house.cluster.there == {}
+
+
+async def test_cancel_works_while_a_retry_is_held_back(house: House) -> None:
+    await house.submit("a")
+    held = later(house.seconds + 600)
+    await house.store.update("a", lambda job, _: changes.Change(replace(job, checked=True, not_before=held)))
+    await house.message("a", "waits for its next attempt")
+    await house.store.update("a", lambda job, _: changes.cancelled(job, now=later(20)))
+    await house.state("a", states.CANCELLED)
+    assert not any(call.startswith("start") for call in house.cluster.calls)
 
 
 async def test_waiting_job_says_why(house: House) -> None:

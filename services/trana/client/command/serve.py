@@ -84,22 +84,8 @@ def serve(
     Each option is also read from the environment, as TRANA_LISTEN, TRANA_RAY_TOKEN_PATH and so on.
     It exits with 0 when it was stopped, and with 1 when it cannot start.
     """
-    options = {
-        "--listen": listen,
-        "--metrics-listen": metrics_listen,
-        "--home": home,
-        "--ray-address": ray_address,
-        "--ray-token-path": ray_token_path,
-        "--num-cpus": num_cpus,
-        "--num-gpus": num_gpus,
-        "--log-format": log_format,
-        "--log-level": log_level,
-        "--ready-file": ready_file,
-        "--start-timeout-seconds": start_timeout_seconds,
-        "--check-timeout-seconds": check_timeout_seconds,
-        "--cancel-grace-seconds": cancel_grace_seconds,
-        "--drain-seconds": drain_seconds,
-    }
+    # The arguments are the options, by the service's own names.
+    options = {f"--{name.replace('_', '-')}": value for name, value in locals().items()}
     command = service_command(options)
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 - the service takes this process's place: signals reach it

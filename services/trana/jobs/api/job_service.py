@@ -19,7 +19,7 @@ from trana.jobs.domain.job import JobRecord
 from trana.jobs.domain.selection import parse_filter
 from trana.jobs.domain.states import QUEUED
 from trana.jobs.scheduling.decide import CHECKING, can_ever_hold, describe, describe_nodes
-from trana.jobs.scheduling.ledger import Gang, Node
+from trana.jobs.scheduling.ledger import Node, gang_of
 from trana.jobs.store.store import PageKey, Request, Store
 from trana.jobs.wakeups import Wakeups
 from trana.v1 import job_service_pb2 as api
@@ -159,8 +159,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     async def _check_capacity(self, spec: JobSpec) -> None:
         nodes = await self._nodes()
-        cpus = spec.resources.cpus_per_worker or 1
-        gang = Gang(spec.resources.num_workers, cpus, spec.resources.gpus_per_worker)
+        gang = gang_of(spec.resources)
         if nodes is not None and not can_ever_hold(gang, nodes):
             raise CapacityExceeded(
                 f"the job needs {describe(gang)}, but the cluster has {describe_nodes(nodes)}: "

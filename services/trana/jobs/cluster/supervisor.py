@@ -64,7 +64,8 @@ class Supervisor:
 
         async with self._changed:
             with contextlib.suppress(TimeoutError):  # no news is an answer too
-                await asyncio.wait_for(self._changed.wait_for(is_news), wait_seconds)
+                async with asyncio.timeout(wait_seconds):
+                    await self._changed.wait_for(is_news)
         return None if self._closed else self._news(after)
 
     async def stop(self, *, grace_seconds: float) -> None:
@@ -108,7 +109,8 @@ class Supervisor:
     async def _attempt(self) -> Ending:
         self._ranks = [self._create_rank(number) for number in range(self._request.gang.num_workers)]
         try:
-            failures = await asyncio.wait_for(self._prepare(), self._request.start_timeout_seconds)
+            async with asyncio.timeout(self._request.start_timeout_seconds):
+                failures = await self._prepare()
         except TimeoutError:
             missing = sorted(set(range(len(self._ranks))) - set(self._descriptions))
             seconds = self._request.start_timeout_seconds

@@ -13,7 +13,7 @@ from trana.jobs.domain import changes
 from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending
 from trana.jobs.domain.job import JobRecord
 from trana.jobs.domain.states import short_name
-from trana.jobs.scheduling.ledger import Gang
+from trana.jobs.scheduling.ledger import gang_of
 from trana.jobs.store.store import Store
 from trana.v1.cause_pb2 import Cause
 from trana.v1.report_pb2 import Report
@@ -22,13 +22,6 @@ log = structlog.get_logger("trana.controller")
 # How long to leave an unreachable cluster in peace before it is asked again.
 PAUSE_SECONDS = 0.5
 Act = Callable[[], Awaitable[None]]
-
-
-def gang_of(record: JobRecord) -> Gang:
-    """The worker group that a job asks for."""
-    resources = record.spec.resources
-    cpus = resources.cpus_per_worker if resources.HasField("cpus_per_worker") else 1
-    return Gang(resources.num_workers, cpus, resources.gpus_per_worker)
 
 
 class Follower:
@@ -95,7 +88,7 @@ class Follower:
             AttemptRequest(
                 key=self._key,
                 spec=record.spec.training.SerializeToString(),
-                gang=gang_of(record),
+                gang=gang_of(record.spec.resources),
                 folder=str(self._settings.jobs_folder / self._key.job),
                 start_timeout_seconds=self._settings.start_timeout_seconds,
             )

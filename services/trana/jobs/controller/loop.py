@@ -11,13 +11,14 @@ from datetime import timedelta
 import structlog
 
 from trana.jobs.cluster.contract import AttemptGone, ClusterUnreachable
-from trana.jobs.controller.follower import Follower, gang_of
+from trana.jobs.controller.follower import Follower
 from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings
 from trana.jobs.domain import changes, states
 from trana.jobs.domain.attempt import AttemptKey, AttemptRecord
 from trana.jobs.domain.errors import TranaError
 from trana.jobs.domain.job import JobRecord
 from trana.jobs.scheduling.decide import Start, Wait, Waiting, decide, is_due, order
+from trana.jobs.scheduling.ledger import gang_of
 from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Bell
 
@@ -124,7 +125,7 @@ class Controller:
         decisions = decide(
             self._clock(),
             [_waiting(job) for job in queue],
-            held=[gang_of(record) for record, _ in opened],
+            held=[gang_of(record.spec.resources) for record, _ in opened],
             nodes=nodes,
         )
         await self._say(queue, {wait.job: wait.reason for wait in decisions if isinstance(wait, Wait)})
@@ -196,5 +197,10 @@ class Controller:
 def _waiting(record: JobRecord) -> Waiting:
     """A queued job as the scheduler sees it."""
     return Waiting(
-        record.id, gang_of(record), record.priority, record.create_time, record.not_before, checked=record.checked
+        record.id,
+        gang_of(record.spec.resources),
+        record.priority,
+        record.create_time,
+        record.not_before,
+        checked=record.checked,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from trana.v1.job_pb2 import Resources
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -32,6 +34,12 @@ class Gang:
     def gpus(self) -> float:
         """GPUs of all workers."""
         return self.num_workers * self.gpus_per_worker
+
+
+def gang_of(resources: Resources) -> Gang:
+    """The worker group that a job's resources ask for."""
+    cpus = resources.cpus_per_worker if resources.HasField("cpus_per_worker") else 1
+    return Gang(resources.num_workers, cpus, resources.gpus_per_worker)
 
 
 class Ledger:
