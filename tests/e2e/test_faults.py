@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 from e2e.service import Service, ended, until, wait_for_epoch
@@ -13,6 +14,8 @@ from e2e.specs import long_job
 from trana.client import Client
 from trana.v1.cause_pb2 import Cause
 from trana.v1.job_pb2 import Job, JobState
+from trana.v1.job_service_pb2 import WatchJobRequest
+from trana.v1.job_service_pb2_grpc import JobServiceStub
 
 pytestmark = pytest.mark.e2e
 EPOCHS = 9
@@ -110,7 +113,13 @@ def test_stopped_service_drains_and_a_watcher_goes_on_after_its_restart(
         if response.job.epoch >= 3 and not restarted:
             restarted = True
             family = service.processes()
-            assert service.stop() == 0
+            with grpc.insecure_channel(service.listen) as channel:
+                stream = JobServiceStub(channel).WatchJob(WatchJobRequest(name=job.name))
+                next(stream)
+                assert service.stop() == 0
+                with pytest.raises(grpc.RpcError) as drained:
+                    list(stream)
+                assert "the service is stopping" in str(drained.value)
             assert not any(alive(process) for process in family)
             service.start()
     assert seen == list(range(1, client.get(job.name).sequence + 1))

@@ -1,9 +1,11 @@
 import io
+import re
 
 import pytest
 from rich.console import Console, RenderableType
 from trana.client.command.listing import list_table
-from trana.client.command.summary import load_lines, result_lines
+from trana.client.command.printing import show
+from trana.client.command.summary import job_table, load_lines, result_lines
 from trana.v1 import cause_pb2, checkpoint_pb2, job_pb2
 
 MESSAGE = "worker 1 ended: " + "a very long reason " * 40
@@ -55,3 +57,20 @@ def test_the_path_of_a_checkpoint_is_not_broken(jobs: list[job_pb2.Job]) -> None
     lines = write(80, *result_lines(jobs[0], [best]), *load_lines([best]), soft_wrap=True)
     assert f"checkpoint            {folder}" in lines
     assert f'  network.load_state_dict(load_file("{folder}/network.safetensors"))' in lines
+
+
+@pytest.mark.parametrize(("unbroken", "lines"), [(True, 1), (False, 3)])
+def test_a_terminal_gets_a_line_to_copy_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unbroken: bool, lines: int
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes standard output for a terminal then
+    monkeypatch.setenv("COLUMNS", "80")
+    show("x" * 200, unbroken=unbroken)
+    assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+def test_the_name_for_people_is_not_called_the_name(jobs: list[job_pb2.Job]) -> None:
+    job = job_pb2.Job()
+    job.CopyFrom(jobs[0])
+    job.spec.display_name = "flowers"
+    assert any(re.match(r"display name +flowers", line) for line in write(100, job_table(job)))

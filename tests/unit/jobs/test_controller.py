@@ -146,7 +146,8 @@ async def test_check_is_made_in_the_order_of_the_queue(house: House, monkeypatch
     monkeypatch.setattr(house.cluster, "preflight", spy)
     for number in range(6):
         await house.submit(f"low{number}", priority=10, epochs=5)
-    await house.submit("high", priority=90, epochs=77)
+    # Last by time and by id: only its priority can put it first.
+    await house.submit("urgent", priority=90, epochs=77)
     await house.until(lambda: len(checked) >= 7)
     assert TrainingSpec.FromString(checked[0]).epochs == 77
 
