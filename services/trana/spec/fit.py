@@ -6,17 +6,22 @@ from trana.spec.shapes import Shape, ShapeError, describe_shape, input_shape_of,
 from trana.spec.violation import Violation
 from trana.v1 import network_pb2, training_pb2
 
-_LEARNED = frozenset({"linear", "conv2d", "embedding", "batch_norm1d", "batch_norm2d", "layer_norm"})
+# A custom layer may have weights or not: only the worker sees.
+_LEARNED = frozenset({"linear", "conv2d", "embedding", "batch_norm1d", "batch_norm2d", "layer_norm", "custom"})
+_ONE_ARRAY = frozenset({"npz", "safetensors"})
 
 
 def check_fit(training: training_pb2.TrainingSpec) -> list[Violation]:
     """Returns what does not fit, with paths from the training spec.
 
     Args:
-        training: A training whose network, dataset and loss keep the declared rules.
+        training: A training whose network, dataset and loss keep the declared rules, and that has all its parts.
     """
-    violations = [*_check_columns(training.dataset), *_check_learning(training.network)]
-    if violations:
+    violations = [*_check_columns(training.dataset)]
+    if not training.HasField("network"):
+        return violations
+    violations += _check_learning(training.network)
+    if violations or not training.HasField("dataset"):
         return violations
     try:
         output = output_shape(training.network, input_shape_of(training.dataset))
@@ -34,12 +39,23 @@ def _check_columns(dataset: training_pb2.Dataset) -> Iterator[Violation]:
     elif column and column in dataset.features:
         description = f'has "{column}", the column that says how samples are split'
         yield Violation("dataset.features", description, "dataset.split_in_features")
-    elif dataset.WhichOneof("format") == "npz" and len(dataset.features) > 1:
-        description = f"an NPZ dataset has one array as input, not {len(dataset.features)}"
+    elif dataset.WhichOneof("format") in _ONE_ARRAY and len(dataset.features) > 1:
+        description = f"a dataset of arrays has one of them as input, not {len(dataset.features)}"
         yield Violation("dataset.features", description, "dataset.one_array")
     if column and column == dataset.target:
         description = f'"{column}" is the target, so it cannot say how samples are split'
         yield Violation("dataset.split.column.name", description, "dataset.split_is_target")
+    yield from _check_categories(dataset)
+
+
+def _check_categories(dataset: training_pb2.Dataset) -> Iterator[Violation]:
+    """Yields columns that cannot be categories of the input."""
+    for index, name in enumerate(dataset.preprocessing.one_hot):
+        field = f"dataset.preprocessing.one_hot[{index}]"
+        if name in (dataset.target, dataset.split.column.name):
+            yield Violation(field, f'"{name}" is no feature', "preprocessing.no_feature")
+        elif dataset.features and name not in dataset.features:
+            yield Violation(field, f'"{name}" is not among dataset.features', "preprocessing.no_feature")
 
 
 def _check_learning(network: network_pb2.Network) -> Iterator[Violation]:
@@ -56,7 +72,7 @@ def _check_learning(network: network_pb2.Network) -> Iterator[Violation]:
 
 def _check_output(training: training_pb2.TrainingSpec, output: Shape | None) -> Iterator[Violation]:
     """Yields what the loss cannot do with the network's output."""
-    if output is None:
+    if output is None or not training.HasField("loss"):
         return
     loss = str(training.loss.WhichOneof("kind"))
     needs = _needs(loss, output, training.dataset)

@@ -19,6 +19,8 @@ MAX_DEPTH = 64
 # Values in a file: generous for 100,000 feature names, and a stop to YAML's aliases that multiply.
 MAX_VALUES = 150_000
 _MAX_QUOTE = 60
+# The message whose fields are the user's.
+_FREE = "google.protobuf.Struct"
 
 # C's parser is ten times faster, but not built everywhere.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -192,6 +194,8 @@ class _Reader:
         return entries
 
     def _single(self, node: yaml.Node, field: Any, path: str, depth: int) -> Any:
+        if field.message_type is not None and field.message_type.full_name == _FREE:
+            return self._free(node, path, depth)
         if field.message_type is not None:
             return self._message(node, field.message_type, path, depth)
         self._count(node, path, depth)
@@ -205,6 +209,32 @@ class _Reader:
         if field.cpp_type == field.CPPTYPE_BOOL:
             return self._truth(node, path)
         return self._number(node, field, path)
+
+    def _free(self, node: yaml.Node, path: str, depth: int) -> dict[str, Any]:
+        """Reads values of any kind, by name."""
+        if not isinstance(node, yaml.MappingNode):
+            raise self._wrong(node, path, "needs names and values, such as 'size: 32'")
+        return {self._free_name(key, path): self._any(value, path, depth + 1) for key, value in node.value}
+
+    def _free_name(self, key: yaml.Node, path: str) -> str:
+        if not isinstance(key, yaml.ScalarNode):
+            raise self._wrong(key, path, "needs plain names")
+        return str(key.value)
+
+    def _any(self, node: yaml.Node, path: str, depth: int) -> Any:
+        self._count(node, path, depth)
+        if isinstance(node, yaml.MappingNode):
+            return self._free(node, path, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._any(item, path, depth + 1) for item in node.value]
+        assert isinstance(node, yaml.ScalarNode)
+        value = self._construct(node, path)
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise self._wrong(node, path, f"needs finite numbers, not {_quote(node)}")
+            return value
+        # Dates and the like have no place in the contract: the text as it was written.
+        return value if value is None or isinstance(value, str | bool | int) else node.value
 
     def _enum(self, node: yaml.ScalarNode, enum: Any, path: str) -> int:
         prefix = "_".join(enum.values[0].name.split("_")[:-1]) + "_"

@@ -32,13 +32,17 @@ _MESSAGES: Mapping[str, str] = {
 
 # The texts that must be given, by the message and the field: what is missing says what to write.
 _MISSING: Mapping[str, str] = {
-    "trana.v1.Dataset.target": "is missing: name the column, or the array of an NPZ file, to predict",
     "trana.v1.ColumnSplit.name": "is missing: name the column that says how samples are split",
 }
 
 _MAX_KEY = 80
 
 _PATTERNS: Mapping[str, str] = {
+    "^bundles/[0-9a-f]{64}$": "must be bundles/ and the SHA-256 of the archive in hexadecimal",
+    "^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$": (
+        "must be a module and a name in it, such as model:Net"
+    ),
+    "^[^\\s-][^\\n\\r]{0,499}$": "must be a package as pip takes it, such as lightning>=2.6, and no option",
     "^jobs/[a-z0-9-]{1,63}$": "must be jobs/ and the job's id, such as jobs/iris",
     "^jobs/[a-z0-9-]{1,63}/checkpoints/(best|last)$": (
         "must be a job's best or last checkpoint, such as jobs/iris/checkpoints/best"

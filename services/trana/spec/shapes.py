@@ -61,18 +61,23 @@ def input_shape_of(dataset: training_pb2.Dataset) -> Shape | None:
 
     Returns:
         `input_shape` where it is given; one dimension for CSV and Parquet, its size known where the features
-        are listed; None for NPZ, whose arrays are known only to the file.
+        are listed and none is a category; that of the pixels for images; None for NPZ and safetensors, whose arrays
+        are known only to the file.
 
     Raises:
         ShapeError: If `input_shape` cannot be made of the listed features.
     """
     tabular = dataset.WhichOneof("format") in ("csv", "parquet")
     shape = tuple(dataset.input_shape)
+    if dataset.WhichOneof("format") == "images":
+        channels = dataset.images.channels if dataset.images.HasField("channels") else 3
+        return (channels, dataset.images.height, dataset.images.width)
+    # How many features a category becomes, only its values tell.
+    listed = None if dataset.preprocessing.one_hot else len(dataset.features) or None
     if not shape:
-        return (len(dataset.features) or None,) if tabular else None
+        return (listed,) if tabular else None
     values = math.prod(shape)
-    if tabular and dataset.features and values != len(dataset.features):
-        listed = len(dataset.features)
+    if tabular and listed is not None and values != listed:
         description = f"{_write(shape)} holds {values} values, but dataset.features lists {listed} columns"
         raise ShapeError("dataset.input_shape", description)
     return shape

@@ -57,22 +57,25 @@ class Checkpoint(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     MANIFEST_SHA256_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. jobs/{job}/checkpoints/best or jobs/{job}/checkpoints/last."""
     kind: Global___CheckpointKind.ValueType
     """Output only. Best or last."""
     epoch: _builtins.int
-    """Output only. The epoch after which it was saved, from 1."""
+    """Output only. Epochs that were done when it was saved."""
     attempt: _builtins.int
     """Output only. The attempt that saved it."""
     val_loss: _builtins.float
-    """Output only. Validation loss at that epoch."""
+    """Output only. Validation loss after that epoch; NaN before the first is done."""
     uri: _builtins.str
     """Output only. file:// URI of the folder, as the workers see it."""
     size_bytes: _builtins.int
     """Output only. Size of all its files."""
     manifest_sha256: _builtins.str
     """Output only. SHA-256 of the manifest, in hexadecimal."""
+    step: _builtins.int
+    """Output only. Optimiser steps since the start of the job."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was published."""
@@ -89,10 +92,11 @@ class Checkpoint(_message.Message):
         size_bytes: _builtins.int = ...,
         manifest_sha256: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "epoch", b"epoch", "kind", b"kind", "manifest_sha256", b"manifest_sha256", "name", b"name", "size_bytes", b"size_bytes", "uri", b"uri", "val_loss", b"val_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "epoch", b"epoch", "kind", b"kind", "manifest_sha256", b"manifest_sha256", "name", b"name", "size_bytes", b"size_bytes", "step", b"step", "uri", b"uri", "val_loss", b"val_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16trana/v1/network.proto\x12\x08trana.v1\x1a\x1b\x62uf/validate/validate.proto\"7\n\x07Network\x12,\n\x06layers\x18\x01 \x03(\x0b\x32\x0f.trana.v1.LayerB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\xe1\x04\n\x05Layer\x12\"\n\x06linear\x18\x01 \x01(\x0b\x32\x10.trana.v1.LinearH\x00\x12\x1e\n\x04relu\x18\x02 \x01(\x0b\x32\x0e.trana.v1.ReLUH\x00\x12\x1e\n\x04gelu\x18\x03 \x01(\x0b\x32\x0e.trana.v1.GELUH\x00\x12\x1e\n\x04tanh\x18\x04 \x01(\x0b\x32\x0e.trana.v1.TanhH\x00\x12$\n\x07sigmoid\x18\x05 \x01(\x0b\x32\x11.trana.v1.SigmoidH\x00\x12$\n\x07\x64ropout\x18\x06 \x01(\x0b\x32\x11.trana.v1.DropoutH\x00\x12-\n\x0c\x62\x61tch_norm1d\x18\x07 \x01(\x0b\x32\x15.trana.v1.BatchNorm1dH\x00\x12-\n\x0c\x62\x61tch_norm2d\x18\x08 \x01(\x0b\x32\x15.trana.v1.BatchNorm2dH\x00\x12)\n\nlayer_norm\x18\t \x01(\x0b\x32\x13.trana.v1.LayerNormH\x00\x12\"\n\x06\x63onv2d\x18\n \x01(\x0b\x32\x10.trana.v1.Conv2dH\x00\x12)\n\nmax_pool2d\x18\x0b \x01(\x0b\x32\x13.trana.v1.MaxPool2dH\x00\x12)\n\navg_pool2d\x18\x0c \x01(\x0b\x32\x13.trana.v1.AvgPool2dH\x00\x12$\n\x07\x66latten\x18\r \x01(\x0b\x32\x11.trana.v1.FlattenH\x00\x12(\n\tembedding\x18\x0e \x01(\x0b\x32\x13.trana.v1.EmbeddingH\x00\x12&\n\x08residual\x18\x0f \x01(\x0b\x32\x12.trana.v1.ResidualH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"G\n\x06Linear\x12!\n\x0cout_features\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01\x12\x11\n\x04\x62ias\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x07\n\x05_bias\"\x06\n\x04ReLU\"\x06\n\x04GELU\"\x06\n\x04Tanh\"\t\n\x07Sigmoid\"-\n\x07\x44ropout\x12\"\n\x01p\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x11\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\"\r\n\x0b\x42\x61tchNorm1d\"\r\n\x0b\x42\x61tchNorm2d\"\x0b\n\tLayerNorm\"\xb1\x01\n\x06\x43onv2d\x12!\n\x0cout_channels\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\x12\x1f\n\x0bkernel_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x1f\n\x06stride\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01H\x00\x88\x01\x01\x12\x1b\n\x07padding\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x11\n\x04\x62ias\x18\x05 \x01(\x08H\x01\x88\x01\x01\x42\t\n\x07_strideB\x07\n\x05_bias\"X\n\tMaxPool2d\x12\x1f\n\x0bkernel_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x1f\n\x06stride\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01H\x00\x88\x01\x01\x42\t\n\x07_stride\"X\n\tAvgPool2d\x12\x1f\n\x0bkernel_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x1f\n\x06stride\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01H\x00\x88\x01\x01\x42\t\n\x07_stride\"\t\n\x07\x46latten\"U\n\tEmbedding\x12$\n\x0enum_embeddings\x18\x01 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xc2\xd7/(\x01\x12\"\n\rembedding_dim\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\"8\n\x08Residual\x12,\n\x06layers\x18\x01 \x03(\x0b\x32\x0f.trana.v1.LayerB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16trana/v1/network.proto\x12\x08trana.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\"7\n\x07Network\x12,\n\x06layers\x18\x01 \x03(\x0b\x32\x0f.trana.v1.LayerB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\x85\x05\n\x05Layer\x12\"\n\x06linear\x18\x01 \x01(\x0b\x32\x10.trana.v1.LinearH\x00\x12\x1e\n\x04relu\x18\x02 \x01(\x0b\x32\x0e.trana.v1.ReLUH\x00\x12\x1e\n\x04gelu\x18\x03 \x01(\x0b\x32\x0e.trana.v1.GELUH\x00\x12\x1e\n\x04tanh\x18\x04 \x01(\x0b\x32\x0e.trana.v1.TanhH\x00\x12$\n\x07sigmoid\x18\x05 \x01(\x0b\x32\x11.trana.v1.SigmoidH\x00\x12$\n\x07\x64ropout\x18\x06 \x01(\x0b\x32\x11.trana.v1.DropoutH\x00\x12-\n\x0c\x62\x61tch_norm1d\x18\x07 \x01(\x0b\x32\x15.trana.v1.BatchNorm1dH\x00\x12-\n\x0c\x62\x61tch_norm2d\x18\x08 \x01(\x0b\x32\x15.trana.v1.BatchNorm2dH\x00\x12)\n\nlayer_norm\x18\t \x01(\x0b\x32\x13.trana.v1.LayerNormH\x00\x12\"\n\x06\x63onv2d\x18\n \x01(\x0b\x32\x10.trana.v1.Conv2dH\x00\x12)\n\nmax_pool2d\x18\x0b \x01(\x0b\x32\x13.trana.v1.MaxPool2dH\x00\x12)\n\navg_pool2d\x18\x0c \x01(\x0b\x32\x13.trana.v1.AvgPool2dH\x00\x12$\n\x07\x66latten\x18\r \x01(\x0b\x32\x11.trana.v1.FlattenH\x00\x12(\n\tembedding\x18\x0e \x01(\x0b\x32\x13.trana.v1.EmbeddingH\x00\x12&\n\x08residual\x18\x0f \x01(\x0b\x32\x12.trana.v1.ResidualH\x00\x12\"\n\x06\x63ustom\x18\x10 \x01(\x0b\x32\x10.trana.v1.CustomH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"G\n\x06Linear\x12!\n\x0cout_features\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01\x12\x11\n\x04\x62ias\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x07\n\x05_bias\"\x06\n\x04ReLU\"\x06\n\x04GELU\"\x06\n\x04Tanh\"\t\n\x07Sigmoid\"-\n\x07\x44ropout\x12\"\n\x01p\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x11\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\"\r\n\x0b\x42\x61tchNorm1d\"\r\n\x0b\x42\x61tchNorm2d\"\x0b\n\tLayerNorm\"\xb1\x01\n\x06\x43onv2d\x12!\n\x0cout_channels\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\x12\x1f\n\x0bkernel_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x1f\n\x06stride\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01H\x00\x88\x01\x01\x12\x1b\n\x07padding\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x11\n\x04\x62ias\x18\x05 \x01(\x08H\x01\x88\x01\x01\x42\t\n\x07_strideB\x07\n\x05_bias\"X\n\tMaxPool2d\x12\x1f\n\x0bkernel_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x1f\n\x06stride\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01H\x00\x88\x01\x01\x42\t\n\x07_stride\"X\n\tAvgPool2d\x12\x1f\n\x0bkernel_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x1f\n\x06stride\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01H\x00\x88\x01\x01\x42\t\n\x07_stride\"\t\n\x07\x46latten\"U\n\tEmbedding\x12$\n\x0enum_embeddings\x18\x01 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xc2\xd7/(\x01\x12\"\n\rembedding_dim\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\"8\n\x08Residual\x12,\n\x06layers\x18\x01 \x03(\x0b\x32\x0f.trana.v1.LayerB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\x96\x01\n\x06\x43ustom\x12\x65\n\nentrypoint\x18\x01 \x01(\tBQ\xbaHNrL2J^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$\x12%\n\x04\x61rgs\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,38 +63,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDDING'].fields_by_name['embedding_dim']._serialized_options = b'\272H\010\032\006\030\240\215\006(\001'
   _globals['_RESIDUAL'].fields_by_name['layers']._loaded_options = None
   _globals['_RESIDUAL'].fields_by_name['layers']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
-  _globals['_NETWORK']._serialized_start=65
-  _globals['_NETWORK']._serialized_end=120
-  _globals['_LAYER']._serialized_start=123
-  _globals['_LAYER']._serialized_end=732
-  _globals['_LINEAR']._serialized_start=734
-  _globals['_LINEAR']._serialized_end=805
-  _globals['_RELU']._serialized_start=807
-  _globals['_RELU']._serialized_end=813
-  _globals['_GELU']._serialized_start=815
-  _globals['_GELU']._serialized_end=821
-  _globals['_TANH']._serialized_start=823
-  _globals['_TANH']._serialized_end=829
-  _globals['_SIGMOID']._serialized_start=831
-  _globals['_SIGMOID']._serialized_end=840
-  _globals['_DROPOUT']._serialized_start=842
-  _globals['_DROPOUT']._serialized_end=887
-  _globals['_BATCHNORM1D']._serialized_start=889
-  _globals['_BATCHNORM1D']._serialized_end=902
-  _globals['_BATCHNORM2D']._serialized_start=904
-  _globals['_BATCHNORM2D']._serialized_end=917
-  _globals['_LAYERNORM']._serialized_start=919
-  _globals['_LAYERNORM']._serialized_end=930
-  _globals['_CONV2D']._serialized_start=933
-  _globals['_CONV2D']._serialized_end=1110
-  _globals['_MAXPOOL2D']._serialized_start=1112
-  _globals['_MAXPOOL2D']._serialized_end=1200
-  _globals['_AVGPOOL2D']._serialized_start=1202
-  _globals['_AVGPOOL2D']._serialized_end=1290
-  _globals['_FLATTEN']._serialized_start=1292
-  _globals['_FLATTEN']._serialized_end=1301
-  _globals['_EMBEDDING']._serialized_start=1303
-  _globals['_EMBEDDING']._serialized_end=1388
-  _globals['_RESIDUAL']._serialized_start=1390
-  _globals['_RESIDUAL']._serialized_end=1446
+  _globals['_CUSTOM'].fields_by_name['entrypoint']._loaded_options = None
+  _globals['_CUSTOM'].fields_by_name['entrypoint']._serialized_options = b'\272HNrL2J^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$'
+  _globals['_NETWORK']._serialized_start=95
+  _globals['_NETWORK']._serialized_end=150
+  _globals['_LAYER']._serialized_start=153
+  _globals['_LAYER']._serialized_end=798
+  _globals['_LINEAR']._serialized_start=800
+  _globals['_LINEAR']._serialized_end=871
+  _globals['_RELU']._serialized_start=873
+  _globals['_RELU']._serialized_end=879
+  _globals['_GELU']._serialized_start=881
+  _globals['_GELU']._serialized_end=887
+  _globals['_TANH']._serialized_start=889
+  _globals['_TANH']._serialized_end=895
+  _globals['_SIGMOID']._serialized_start=897
+  _globals['_SIGMOID']._serialized_end=906
+  _globals['_DROPOUT']._serialized_start=908
+  _globals['_DROPOUT']._serialized_end=953
+  _globals['_BATCHNORM1D']._serialized_start=955
+  _globals['_BATCHNORM1D']._serialized_end=968
+  _globals['_BATCHNORM2D']._serialized_start=970
+  _globals['_BATCHNORM2D']._serialized_end=983
+  _globals['_LAYERNORM']._serialized_start=985
+  _globals['_LAYERNORM']._serialized_end=996
+  _globals['_CONV2D']._serialized_start=999
+  _globals['_CONV2D']._serialized_end=1176
+  _globals['_MAXPOOL2D']._serialized_start=1178
+  _globals['_MAXPOOL2D']._serialized_end=1266
+  _globals['_AVGPOOL2D']._serialized_start=1268
+  _globals['_AVGPOOL2D']._serialized_end=1356
+  _globals['_FLATTEN']._serialized_start=1358
+  _globals['_FLATTEN']._serialized_end=1367
+  _globals['_EMBEDDING']._serialized_start=1369
+  _globals['_EMBEDDING']._serialized_end=1454
+  _globals['_RESIDUAL']._serialized_start=1456
+  _globals['_RESIDUAL']._serialized_end=1512
+  _globals['_CUSTOM']._serialized_start=1515
+  _globals['_CUSTOM']._serialized_end=1665
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ The network of a job, declared as a sequence of layers."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -63,6 +64,7 @@ class Layer(_message.Message):
     FLATTEN_FIELD_NUMBER: _builtins.int
     EMBEDDING_FIELD_NUMBER: _builtins.int
     RESIDUAL_FIELD_NUMBER: _builtins.int
+    CUSTOM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def linear(self) -> Global___Linear:
         """A dense layer over the last dimension."""
@@ -123,6 +125,10 @@ class Layer(_message.Message):
     def residual(self) -> Global___Residual:
         """x + f(x), where f is a sequence of layers that keeps the shape."""
 
+    @_builtins.property
+    def custom(self) -> Global___Custom:
+        """A layer of the user's own, from the job's code."""
+
     def __init__(
         self,
         *,
@@ -141,12 +147,13 @@ class Layer(_message.Message):
         flatten: Global___Flatten | None = ...,
         embedding: Global___Embedding | None = ...,
         residual: Global___Residual | None = ...,
+        custom: Global___Custom | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["avg_pool2d", b"avg_pool2d", "batch_norm1d", b"batch_norm1d", "batch_norm2d", b"batch_norm2d", "conv2d", b"conv2d", "dropout", b"dropout", "embedding", b"embedding", "flatten", b"flatten", "gelu", b"gelu", "kind", b"kind", "layer_norm", b"layer_norm", "linear", b"linear", "max_pool2d", b"max_pool2d", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "tanh", b"tanh"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["avg_pool2d", b"avg_pool2d", "batch_norm1d", b"batch_norm1d", "batch_norm2d", b"batch_norm2d", "conv2d", b"conv2d", "custom", b"custom", "dropout", b"dropout", "embedding", b"embedding", "flatten", b"flatten", "gelu", b"gelu", "kind", b"kind", "layer_norm", b"layer_norm", "linear", b"linear", "max_pool2d", b"max_pool2d", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "tanh", b"tanh"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avg_pool2d", b"avg_pool2d", "batch_norm1d", b"batch_norm1d", "batch_norm2d", b"batch_norm2d", "conv2d", b"conv2d", "dropout", b"dropout", "embedding", b"embedding", "flatten", b"flatten", "gelu", b"gelu", "kind", b"kind", "layer_norm", b"layer_norm", "linear", b"linear", "max_pool2d", b"max_pool2d", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "tanh", b"tanh"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avg_pool2d", b"avg_pool2d", "batch_norm1d", b"batch_norm1d", "batch_norm2d", b"batch_norm2d", "conv2d", b"conv2d", "custom", b"custom", "dropout", b"dropout", "embedding", b"embedding", "flatten", b"flatten", "gelu", b"gelu", "kind", b"kind", "layer_norm", b"layer_norm", "linear", b"linear", "max_pool2d", b"max_pool2d", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "tanh", b"tanh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["linear", "relu", "gelu", "tanh", "sigmoid", "dropout", "batch_norm1d", "batch_norm2d", "layer_norm", "conv2d", "max_pool2d", "avg_pool2d", "flatten", "embedding", "residual"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["linear", "relu", "gelu", "tanh", "sigmoid", "dropout", "batch_norm1d", "batch_norm2d", "layer_norm", "conv2d", "max_pool2d", "avg_pool2d", "flatten", "embedding", "residual", "custom"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -488,3 +495,31 @@ class Residual(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Residual: _TypeAlias = Residual  # noqa: Y015
+
+@_typing.final
+class Custom(_message.Message):
+    """A layer of the user's: what the entrypoint returns is a torch.nn.Module."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRYPOINT_FIELD_NUMBER: _builtins.int
+    ARGS_FIELD_NUMBER: _builtins.int
+    entrypoint: _builtins.str
+    """Required. The class or function that makes the layer, as module:name, such as mylayers:Gate."""
+    @_builtins.property
+    def args(self) -> _struct_pb2.Struct:
+        """Optional. Its keyword arguments; whole numbers arrive as int."""
+
+    def __init__(
+        self,
+        *,
+        entrypoint: _builtins.str = ...,
+        args: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["args", b"args"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "entrypoint", b"entrypoint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Custom: _TypeAlias = Custom  # noqa: Y015

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trana.v1 import code_pb2 as _code_pb2
 from trana.v1 import network_pb2 as _network_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,82 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Strategy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STRATEGY_UNSPECIFIED: _Strategy.ValueType  # 0
+    """The same as STRATEGY_DDP."""
+    STRATEGY_DDP: _Strategy.ValueType  # 1
+    """Each worker holds the whole network; gradients are averaged."""
+    STRATEGY_FSDP: _Strategy.ValueType  # 2
+    """Each worker holds a share of the weights, of their gradients and of the optimiser's state (FSDP2)."""
+
+class Strategy(_Strategy, metaclass=_StrategyEnumTypeWrapper):
+    """How the workers of a group share the work. Each sees its share of every batch."""
+
+STRATEGY_UNSPECIFIED: Strategy.ValueType  # 0
+"""The same as STRATEGY_DDP."""
+STRATEGY_DDP: Strategy.ValueType  # 1
+"""Each worker holds the whole network; gradients are averaged."""
+STRATEGY_FSDP: Strategy.ValueType  # 2
+"""Each worker holds a share of the weights, of their gradients and of the optimiser's state (FSDP2)."""
+Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
+
+class _Precision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
+    """The same as PRECISION_FP32."""
+    PRECISION_FP32: _Precision.ValueType  # 1
+    """32-bit floats."""
+    PRECISION_BF16: _Precision.ValueType  # 2
+    """Autocast to bfloat16."""
+    PRECISION_FP16: _Precision.ValueType  # 3
+    """Autocast to float16, the loss scaled against underflow."""
+
+class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
+    """Arithmetic of the training steps; weights stay in 32 bits, evaluation too."""
+
+PRECISION_UNSPECIFIED: Precision.ValueType  # 0
+"""The same as PRECISION_FP32."""
+PRECISION_FP32: Precision.ValueType  # 1
+"""32-bit floats."""
+PRECISION_BF16: Precision.ValueType  # 2
+"""Autocast to bfloat16."""
+PRECISION_FP16: Precision.ValueType  # 3
+"""Autocast to float16, the loss scaled against underflow."""
+Global___Precision: _TypeAlias = Precision  # noqa: Y015
+
+class _Scaling:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScalingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scaling.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCALING_UNSPECIFIED: _Scaling.ValueType  # 0
+    """They are not."""
+    SCALING_STANDARDIZE: _Scaling.ValueType  # 1
+    """Less the mean, over the standard deviation; a column that does not vary becomes 0."""
+    SCALING_MIN_MAX: _Scaling.ValueType  # 2
+    """To 0 at the smallest and 1 at the largest value; a column that does not vary becomes 0."""
+
+class Scaling(_Scaling, metaclass=_ScalingEnumTypeWrapper):
+    """How numbers are scaled."""
+
+SCALING_UNSPECIFIED: Scaling.ValueType  # 0
+"""They are not."""
+SCALING_STANDARDIZE: Scaling.ValueType  # 1
+"""Less the mean, over the standard deviation; a column that does not vary becomes 0."""
+SCALING_MIN_MAX: Scaling.ValueType  # 2
+"""To 0 at the smallest and 1 at the largest value; a column that does not vary becomes 0."""
+Global___Scaling: _TypeAlias = Scaling  # noqa: Y015
 
 class _Monitor:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -42,7 +119,11 @@ Global___Monitor: _TypeAlias = Monitor  # noqa: Y015
 
 @_typing.final
 class TrainingSpec(_message.Message):
-    """Everything that decides the result of a training, and nothing about where it runs."""
+    """Everything that decides the result of a training, and nothing about where it runs.
+
+    There are four ways in: a declared network or the user's module, each with the service's loop or the user's own.
+    Which parts are required follows from the way; `network` and `module` exclude each other.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -56,27 +137,53 @@ class TrainingSpec(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     EARLY_STOPPING_FIELD_NUMBER: _builtins.int
     CHECKPOINTING_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MODULE_FIELD_NUMBER: _builtins.int
+    LOOP_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    ACCUMULATION_STEPS_FIELD_NUMBER: _builtins.int
+    CLIP_NORM_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    COMPILE_FIELD_NUMBER: _builtins.int
+    EMA_FIELD_NUMBER: _builtins.int
+    AUGMENTATION_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    INITIAL_CHECKPOINT_FIELD_NUMBER: _builtins.int
     epochs: _builtins.int
-    """Required. Passes over the training split, at most."""
+    """Passes over the training split, at most. Required for the service's loop."""
     global_batch_size: _builtins.int
-    """Required. Samples in one step, over all workers."""
+    """Samples in one step, over all workers. Required where there is a dataset."""
     seed: _builtins.int
     """Optional. Seed of the weights, of dropout and of the order of samples."""
+    strategy: Global___Strategy.ValueType
+    """Optional. How the workers share the work; DDP where unset."""
+    accumulation_steps: _builtins.int
+    """Optional. Parts in which a step's batch is worked through, to save memory; 1 where unset. The result is the same."""
+    clip_norm: _builtins.float
+    """Optional. Largest norm of the gradient of a step; larger ones are scaled down to it."""
+    precision: Global___Precision.ValueType
+    """Optional. Arithmetic of the training steps; FP32 where unset."""
+    compile: _builtins.bool
+    """Optional. Whether torch.compile makes the steps faster; the first ones take longer."""
+    initial_checkpoint: _builtins.str
+    """Optional. The checkpoint whose weights the training starts from: jobs/{job}/checkpoints/best or last, or a
+    file:// URI of a checkpoint's folder.
+    """
     @_builtins.property
     def network(self) -> _network_pb2.Network:
-        """Required. The network."""
+        """The network as declared layers. Required for the service's loop where there is no module."""
 
     @_builtins.property
     def dataset(self) -> Global___Dataset:
-        """Required. The data and how they are split."""
+        """The data and how they are split. Required for the service's loop."""
 
     @_builtins.property
     def loss(self) -> Global___Loss:
-        """Required. The loss to minimise."""
+        """The loss to minimise. Required for the service's loop; not used by a LightningModule, which brings its own."""
 
     @_builtins.property
     def optimizer(self) -> Global___Optimizer:
-        """Required. The optimiser."""
+        """The optimiser. Required for the service's loop; not used by a LightningModule, which brings its own."""
 
     @_builtins.property
     def schedule(self) -> Global___Schedule:
@@ -89,6 +196,30 @@ class TrainingSpec(_message.Message):
     @_builtins.property
     def checkpointing(self) -> Global___Checkpointing:
         """Optional. When to save; every epoch where unset."""
+
+    @_builtins.property
+    def code(self) -> _code_pb2.Code:
+        """Optional. The user's code; required where anything of it is named."""
+
+    @_builtins.property
+    def module(self) -> _code_pb2.Module:
+        """Optional. The user's network, in place of declared layers."""
+
+    @_builtins.property
+    def loop(self) -> _code_pb2.Loop:
+        """Optional. The user's loop, in place of the service's."""
+
+    @_builtins.property
+    def ema(self) -> Global___Ema:
+        """Optional. Averages the weights over the steps; the average is evaluated and kept."""
+
+    @_builtins.property
+    def augmentation(self) -> Global___Augmentation:
+        """Optional. Changes the samples of the training steps at random."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metric]:
+        """Optional. What is measured beside the loss; accuracy where empty and the target is a class."""
 
     def __init__(
         self,
@@ -103,14 +234,267 @@ class TrainingSpec(_message.Message):
         seed: _builtins.int = ...,
         early_stopping: Global___EarlyStopping | None = ...,
         checkpointing: Global___Checkpointing | None = ...,
+        code: _code_pb2.Code | None = ...,
+        module: _code_pb2.Module | None = ...,
+        loop: _code_pb2.Loop | None = ...,
+        strategy: Global___Strategy.ValueType = ...,
+        accumulation_steps: _builtins.int | None = ...,
+        clip_norm: _builtins.float | None = ...,
+        precision: Global___Precision.ValueType = ...,
+        compile: _builtins.bool = ...,
+        ema: Global___Ema | None = ...,
+        augmentation: Global___Augmentation | None = ...,
+        metrics: _abc.Iterable[Global___Metric] | None = ...,
+        initial_checkpoint: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpointing", b"checkpointing", "dataset", b"dataset", "early_stopping", b"early_stopping", "loss", b"loss", "network", b"network", "optimizer", b"optimizer", "schedule", b"schedule"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps", "_clip_norm", b"_clip_norm", "accumulation_steps", b"accumulation_steps", "augmentation", b"augmentation", "checkpointing", b"checkpointing", "clip_norm", b"clip_norm", "code", b"code", "dataset", b"dataset", "early_stopping", b"early_stopping", "ema", b"ema", "loop", b"loop", "loss", b"loss", "module", b"module", "network", b"network", "optimizer", b"optimizer", "schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpointing", b"checkpointing", "dataset", b"dataset", "early_stopping", b"early_stopping", "epochs", b"epochs", "global_batch_size", b"global_batch_size", "loss", b"loss", "network", b"network", "optimizer", b"optimizer", "schedule", b"schedule", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps", "_clip_norm", b"_clip_norm", "accumulation_steps", b"accumulation_steps", "augmentation", b"augmentation", "checkpointing", b"checkpointing", "clip_norm", b"clip_norm", "code", b"code", "compile", b"compile", "dataset", b"dataset", "early_stopping", b"early_stopping", "ema", b"ema", "epochs", b"epochs", "global_batch_size", b"global_batch_size", "initial_checkpoint", b"initial_checkpoint", "loop", b"loop", "loss", b"loss", "metrics", b"metrics", "module", b"module", "network", b"network", "optimizer", b"optimizer", "precision", b"precision", "schedule", b"schedule", "seed", b"seed", "strategy", b"strategy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accumulation_steps: _TypeAlias = _typing.Literal["accumulation_steps"]  # noqa: Y015
+    _WhichOneofArgType__accumulation_steps: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps"]  # noqa: Y015
+    _WhichOneofReturnType__clip_norm: _TypeAlias = _typing.Literal["clip_norm"]  # noqa: Y015
+    _WhichOneofArgType__clip_norm: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accumulation_steps) -> _WhichOneofReturnType__accumulation_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_norm) -> _WhichOneofReturnType__clip_norm | None: ...
+
+Global___TrainingSpec: _TypeAlias = TrainingSpec  # noqa: Y015
+
+@_typing.final
+class Ema(_message.Message):
+    """Exponential moving average of the weights."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECAY_FIELD_NUMBER: _builtins.int
+    decay: _builtins.float
+    """Required. Share of the old average that is kept at each step, 0 < decay < 1, such as 0.999."""
+    def __init__(
+        self,
+        *,
+        decay: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decay", b"decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrainingSpec: _TypeAlias = TrainingSpec  # noqa: Y015
+Global___Ema: _TypeAlias = Ema  # noqa: Y015
+
+@_typing.final
+class Augmentation(_message.Message):
+    """Random changes of training samples, against overfitting; evaluation sees samples as they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIXUP_ALPHA_FIELD_NUMBER: _builtins.int
+    NOISE_STDDEV_FIELD_NUMBER: _builtins.int
+    mixup_alpha: _builtins.float
+    """Optional. Mixes pairs of samples and their losses, in shares drawn from Beta(alpha, alpha); off where 0."""
+    noise_stddev: _builtins.float
+    """Optional. Standard deviation of Gaussian noise added to the features, in their units after preprocessing."""
+    def __init__(
+        self,
+        *,
+        mixup_alpha: _builtins.float = ...,
+        noise_stddev: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mixup_alpha", b"mixup_alpha", "noise_stddev", b"noise_stddev"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Augmentation: _TypeAlias = Augmentation  # noqa: Y015
+
+@_typing.final
+class Metric(_message.Message):
+    """What is measured beside the loss, on training, validation and test samples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    MACRO_F1_FIELD_NUMBER: _builtins.int
+    AUROC_FIELD_NUMBER: _builtins.int
+    MAE_FIELD_NUMBER: _builtins.int
+    RMSE_FIELD_NUMBER: _builtins.int
+    R2_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def accuracy(self) -> Global___Accuracy:
+        """Share of samples told right; for a target that is a class."""
+
+    @_builtins.property
+    def top_k(self) -> Global___TopK:
+        """Share of samples whose class is among the k likeliest."""
+
+    @_builtins.property
+    def macro_f1(self) -> Global___MacroF1:
+        """Mean over the classes of the harmonic mean of precision and recall."""
+
+    @_builtins.property
+    def auroc(self) -> Global___Auroc:
+        """Area under the receiver operating characteristic; mean over the classes where there are more than two."""
+
+    @_builtins.property
+    def mae(self) -> Global___Mae:
+        """Mean absolute error; for a target that is a number."""
+
+    @_builtins.property
+    def rmse(self) -> Global___Rmse:
+        """Root of the mean squared error."""
+
+    @_builtins.property
+    def r2(self) -> Global___R2:
+        """Coefficient of determination."""
+
+    def __init__(
+        self,
+        *,
+        accuracy: Global___Accuracy | None = ...,
+        top_k: Global___TopK | None = ...,
+        macro_f1: Global___MacroF1 | None = ...,
+        auroc: Global___Auroc | None = ...,
+        mae: Global___Mae | None = ...,
+        rmse: Global___Rmse | None = ...,
+        r2: Global___R2 | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "auroc", b"auroc", "kind", b"kind", "macro_f1", b"macro_f1", "mae", b"mae", "r2", b"r2", "rmse", b"rmse", "top_k", b"top_k"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "auroc", b"auroc", "kind", b"kind", "macro_f1", b"macro_f1", "mae", b"mae", "r2", b"r2", "rmse", b"rmse", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["accuracy", "top_k", "macro_f1", "auroc", "mae", "rmse", "r2"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Metric: _TypeAlias = Metric  # noqa: Y015
+
+@_typing.final
+class Accuracy(_message.Message):
+    """Share of samples told right."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Accuracy: _TypeAlias = Accuracy  # noqa: Y015
+
+@_typing.final
+class TopK(_message.Message):
+    """Share of samples whose class is among the k likeliest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    K_FIELD_NUMBER: _builtins.int
+    k: _builtins.int
+    """Required. How many of the likeliest classes count."""
+    def __init__(
+        self,
+        *,
+        k: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["k", b"k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopK: _TypeAlias = TopK  # noqa: Y015
+
+@_typing.final
+class MacroF1(_message.Message):
+    """F1 score, mean over classes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MacroF1: _TypeAlias = MacroF1  # noqa: Y015
+
+@_typing.final
+class Auroc(_message.Message):
+    """Area under the receiver operating characteristic."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Auroc: _TypeAlias = Auroc  # noqa: Y015
+
+@_typing.final
+class Mae(_message.Message):
+    """Mean absolute error."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mae: _TypeAlias = Mae  # noqa: Y015
+
+@_typing.final
+class Rmse(_message.Message):
+    """Root of the mean squared error."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rmse: _TypeAlias = Rmse  # noqa: Y015
+
+@_typing.final
+class R2(_message.Message):
+    """Coefficient of determination."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___R2: _TypeAlias = R2  # noqa: Y015
 
 @_typing.final
 class Dataset(_message.Message):
@@ -121,12 +505,22 @@ class Dataset(_message.Message):
     CSV_FIELD_NUMBER: _builtins.int
     PARQUET_FIELD_NUMBER: _builtins.int
     NPZ_FIELD_NUMBER: _builtins.int
+    SAFETENSORS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     SPLIT_FIELD_NUMBER: _builtins.int
     INPUT_SHAPE_FIELD_NUMBER: _builtins.int
+    PREPROCESSING_FIELD_NUMBER: _builtins.int
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     target: _builtins.str
-    """Required. Name of the column (CSV, Parquet) or array (NPZ) to predict."""
+    """Name of the column (CSV, Parquet), array (NPZ) or tensor (safetensors) to predict. Required but for images, whose
+    folder is their class.
+    """
+    memory_limit_bytes: _builtins.int
+    """Optional. Most bytes of the dataset that a worker holds in memory; a Parquet file that needs more is streamed.
+    Half of the memory that is free when the job starts where unset.
+    """
     @_builtins.property
     def csv(self) -> Global___Csv:
         """Comma-separated values with a header line."""
@@ -140,6 +534,14 @@ class Dataset(_message.Message):
         """NumPy's archive of arrays; the first dimension of each counts samples."""
 
     @_builtins.property
+    def safetensors(self) -> Global___Safetensors:
+        """Named tensors; the first dimension of each counts samples."""
+
+    @_builtins.property
+    def images(self) -> Global___ImageFolder:
+        """A folder of images, in a folder for each class."""
+
+    @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. Columns that are the input, in order, or the one array that is; all but target and split column where empty."""
 
@@ -151,26 +553,204 @@ class Dataset(_message.Message):
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Optional. Shape of one sample, such as [1, 8, 8] (channels, height, width); as in the file where empty."""
 
+    @_builtins.property
+    def preprocessing(self) -> Global___Preprocessing:
+        """Optional. What is done to the features, as the training split alone tells it; nothing where unset."""
+
     def __init__(
         self,
         *,
         csv: Global___Csv | None = ...,
         parquet: Global___Parquet | None = ...,
         npz: Global___Npz | None = ...,
+        safetensors: Global___Safetensors | None = ...,
+        images: Global___ImageFolder | None = ...,
         target: _builtins.str = ...,
         features: _abc.Iterable[_builtins.str] | None = ...,
         split: Global___Split | None = ...,
         input_shape: _abc.Iterable[_builtins.int] | None = ...,
+        preprocessing: Global___Preprocessing | None = ...,
+        memory_limit_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["csv", b"csv", "format", b"format", "npz", b"npz", "parquet", b"parquet", "split", b"split"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["csv", b"csv", "format", b"format", "images", b"images", "npz", b"npz", "parquet", b"parquet", "preprocessing", b"preprocessing", "safetensors", b"safetensors", "split", b"split"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["csv", b"csv", "features", b"features", "format", b"format", "input_shape", b"input_shape", "npz", b"npz", "parquet", b"parquet", "split", b"split", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csv", b"csv", "features", b"features", "format", b"format", "images", b"images", "input_shape", b"input_shape", "memory_limit_bytes", b"memory_limit_bytes", "npz", b"npz", "parquet", b"parquet", "preprocessing", b"preprocessing", "safetensors", b"safetensors", "split", b"split", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["csv", "parquet", "npz"]  # noqa: Y015
+    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["csv", "parquet", "npz", "safetensors", "images"]  # noqa: Y015
     _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_format) -> _WhichOneofReturnType_format | None: ...
 
 Global___Dataset: _TypeAlias = Dataset  # noqa: Y015
+
+@_typing.final
+class Preprocessing(_message.Message):
+    """Changes of the features, fitted on the training split alone and kept with the checkpoint, in this order: missing
+    values, categories, scale.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILL_MISSING_FIELD_NUMBER: _builtins.int
+    ONE_HOT_FIELD_NUMBER: _builtins.int
+    SCALING_FIELD_NUMBER: _builtins.int
+    scaling: Global___Scaling.ValueType
+    """Optional. How numbers are scaled: each column of a table by itself; of arrays and images each channel, that is
+    each index of a sample's first dimension.
+    """
+    @_builtins.property
+    def fill_missing(self) -> Global___FillMissing:
+        """Optional. What takes the place of missing values; they are an error where unset."""
+
+    @_builtins.property
+    def one_hot(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Columns that are categories (CSV, Parquet): each becomes one feature of 0 or 1 for each of its values. A
+        value that no training sample has becomes all zeroes.
+        """
+
+    def __init__(
+        self,
+        *,
+        fill_missing: Global___FillMissing | None = ...,
+        one_hot: _abc.Iterable[_builtins.str] | None = ...,
+        scaling: Global___Scaling.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fill_missing", b"fill_missing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fill_missing", b"fill_missing", "one_hot", b"one_hot", "scaling", b"scaling"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Preprocessing: _TypeAlias = Preprocessing  # noqa: Y015
+
+@_typing.final
+class FillMissing(_message.Message):
+    """What takes the place of missing values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    MEDIAN_FIELD_NUMBER: _builtins.int
+    CONSTANT_FIELD_NUMBER: _builtins.int
+    constant: _builtins.float
+    """A number given; for a category its text."""
+    @_builtins.property
+    def mean(self) -> Global___FillMean:
+        """The column's mean; for a category the most frequent value."""
+
+    @_builtins.property
+    def median(self) -> Global___FillMedian:
+        """The column's median; for a category the most frequent value. Not for a dataset that is streamed."""
+
+    def __init__(
+        self,
+        *,
+        mean: Global___FillMean | None = ...,
+        median: Global___FillMedian | None = ...,
+        constant: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constant", b"constant", "mean", b"mean", "median", b"median", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constant", b"constant", "mean", b"mean", "median", b"median", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["mean", "median", "constant"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___FillMissing: _TypeAlias = FillMissing  # noqa: Y015
+
+@_typing.final
+class FillMean(_message.Message):
+    """Fills with the mean of the training split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FillMean: _TypeAlias = FillMean  # noqa: Y015
+
+@_typing.final
+class FillMedian(_message.Message):
+    """Fills with the median of the training split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FillMedian: _TypeAlias = FillMedian  # noqa: Y015
+
+@_typing.final
+class Safetensors(_message.Message):
+    """A file of safetensors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """Required. file://, s3:// or gs:// URI of the file."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Safetensors: _TypeAlias = Safetensors  # noqa: Y015
+
+@_typing.final
+class ImageFolder(_message.Message):
+    """A folder with a folder for each class, named after it, with its images (JPEG, PNG, BMP, GIF, WebP). Pixels become
+    0 to 1, in the shape (channels, height, width).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """Required. file://, s3:// or gs:// URI of the folder."""
+    height: _builtins.int
+    """Required. Height that every image is brought to, pixels."""
+    width: _builtins.int
+    """Required. Width that every image is brought to, pixels."""
+    channels: _builtins.int
+    """Optional. 1 for grey, 3 for colour; 3 where unset."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        channels: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_channels", b"_channels", "channels", b"channels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channels", b"_channels", "channels", b"channels", "height", b"height", "uri", b"uri", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
+    _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
+
+Global___ImageFolder: _TypeAlias = ImageFolder  # noqa: Y015
 
 @_typing.final
 class Csv(_message.Message):
@@ -426,12 +1006,25 @@ class CrossEntropy(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    LABEL_SMOOTHING_FIELD_NUMBER: _builtins.int
+    CLASS_WEIGHTS_FIELD_NUMBER: _builtins.int
+    label_smoothing: _builtins.float
+    """Optional. Share of the target that is spread over all classes in training steps, 0 <= label_smoothing < 1; losses
+    of the curve are without it.
+    """
+    @_builtins.property
+    def class_weights(self) -> Global___ClassWeights:
+        """Optional. How much a sample of each class weighs; 1 where unset."""
+
     def __init__(
         self,
+        *,
+        label_smoothing: _builtins.float = ...,
+        class_weights: Global___ClassWeights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["class_weights", b"class_weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_weights", b"class_weights", "label_smoothing", b"label_smoothing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,6 +1033,62 @@ Global___CrossEntropy: _TypeAlias = CrossEntropy  # noqa: Y015
 @_typing.final
 class BinaryCrossEntropy(_message.Message):
     """Binary cross entropy on logits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_WEIGHTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def class_weights(self) -> Global___ClassWeights:
+        """Optional. How much a sample of each class weighs; 1 where unset."""
+
+    def __init__(
+        self,
+        *,
+        class_weights: Global___ClassWeights | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["class_weights", b"class_weights"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_weights", b"class_weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BinaryCrossEntropy: _TypeAlias = BinaryCrossEntropy  # noqa: Y015
+
+@_typing.final
+class ClassWeights(_message.Message):
+    """How much a sample of each class weighs in the loss."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BALANCED_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def balanced(self) -> Global___BalancedWeights:
+        """Inverse to how often the class is in the training split, with a mean of 1 over its samples."""
+
+    @_builtins.property
+    def named(self) -> Global___NamedWeights:
+        """Given."""
+
+    def __init__(
+        self,
+        *,
+        balanced: Global___BalancedWeights | None = ...,
+        named: Global___NamedWeights | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balanced", b"balanced", "kind", b"kind", "named", b"named"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balanced", b"balanced", "kind", b"kind", "named", b"named"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["balanced", "named"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___ClassWeights: _TypeAlias = ClassWeights  # noqa: Y015
+
+@_typing.final
+class BalancedWeights(_message.Message):
+    """Weights inverse to the frequency of a class."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -452,7 +1101,51 @@ class BinaryCrossEntropy(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BinaryCrossEntropy: _TypeAlias = BinaryCrossEntropy  # noqa: Y015
+Global___BalancedWeights: _TypeAlias = BalancedWeights  # noqa: Y015
+
+@_typing.final
+class NamedWeights(_message.Message):
+    """Weights by the name of the class."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class WeightsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Required. The weight of each class, by its name in the data; 1 for those left out."""
+
+    def __init__(
+        self,
+        *,
+        weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedWeights: _TypeAlias = NamedWeights  # noqa: Y015
 
 @_typing.final
 class MeanSquaredError(_message.Message):
@@ -521,6 +1214,11 @@ class Optimizer(_message.Message):
     SGD_FIELD_NUMBER: _builtins.int
     ADAM_FIELD_NUMBER: _builtins.int
     ADAMW_FIELD_NUMBER: _builtins.int
+    DECAY_BIASES_AND_NORMS_FIELD_NUMBER: _builtins.int
+    decay_biases_and_norms: _builtins.bool
+    """Optional. Whether weight decay also pulls biases and the parameters of normalising layers; they are spared where
+    unset.
+    """
     @_builtins.property
     def sgd(self) -> Global___Sgd:
         """Stochastic gradient descent."""
@@ -539,10 +1237,11 @@ class Optimizer(_message.Message):
         sgd: Global___Sgd | None = ...,
         adam: Global___Adam | None = ...,
         adamw: Global___AdamW | None = ...,
+        decay_biases_and_norms: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adam", b"adam", "adamw", b"adamw", "kind", b"kind", "sgd", b"sgd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adam", b"adam", "adamw", b"adamw", "kind", b"kind", "sgd", b"sgd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adam", b"adam", "adamw", b"adamw", "decay_biases_and_norms", b"decay_biases_and_norms", "kind", b"kind", "sgd", b"sgd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sgd", "adam", "adamw"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
@@ -870,19 +1569,28 @@ class Checkpointing(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVERY_EPOCHS_FIELD_NUMBER: _builtins.int
+    EVERY_STEPS_FIELD_NUMBER: _builtins.int
     every_epochs: _builtins.int
     """Optional. Epochs between saves of `last`; 1 where unset."""
+    every_steps: _builtins.int
+    """Optional. Steps between saves of `last` within an epoch; only at its end where unset."""
     def __init__(
         self,
         *,
         every_epochs: _builtins.int | None = ...,
+        every_steps: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_every_epochs", b"_every_epochs", "every_epochs", b"every_epochs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_every_epochs", b"_every_epochs", "_every_steps", b"_every_steps", "every_epochs", b"every_epochs", "every_steps", b"every_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_every_epochs", b"_every_epochs", "every_epochs", b"every_epochs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_every_epochs", b"_every_epochs", "_every_steps", b"_every_steps", "every_epochs", b"every_epochs", "every_steps", b"every_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__every_epochs: _TypeAlias = _typing.Literal["every_epochs"]  # noqa: Y015
     _WhichOneofArgType__every_epochs: _TypeAlias = _typing.Literal["_every_epochs", b"_every_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__every_steps: _TypeAlias = _typing.Literal["every_steps"]  # noqa: Y015
+    _WhichOneofArgType__every_steps: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__every_epochs) -> _WhichOneofReturnType__every_epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__every_steps) -> _WhichOneofReturnType__every_steps | None: ...
 
 Global___Checkpointing: _TypeAlias = Checkpointing  # noqa: Y015
