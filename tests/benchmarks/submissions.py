@@ -14,8 +14,11 @@ from pathlib import Path
 
 import grpc
 from e2e.specs import iris
+from trana.jobs.api.admission import Admission
+from trana.jobs.api.bundle_service import BundleService
 from trana.jobs.api.job_service import JobService
 from trana.jobs.api.server import Server
+from trana.jobs.bundles.shelf import Shelf
 from trana.jobs.metrics import Metrics
 from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Wakeups
@@ -47,10 +50,16 @@ async def _rates(folder: Path) -> list[float]:
 
     metrics = Metrics()
     store = await Store.open(folder / "trana.db", on_change=metrics.changed)
+    shelf = Shelf(folder / "bundles")
     service = JobService(
-        store=store, wakeups=Wakeups(), nodes=unknown, clock=lambda: datetime.now(UTC), jobs_folder=folder
+        store=store,
+        wakeups=Wakeups(),
+        nodes=unknown,
+        clock=lambda: datetime.now(UTC),
+        jobs_folder=folder,
+        admission=Admission(shelf=shelf, jobs_folder=folder, allow_code=True),
     )
-    server = Server(service, observer=metrics.rpc, listen="127.0.0.1:0")
+    server = Server(service, BundleService(shelf=shelf, allow_code=True), observer=metrics.rpc, listen="127.0.0.1:0")
     request = CreateJobRequest(spec=iris(workers=2, epochs=1))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{await server.start()}") as channel:
         stub = JobServiceStub(channel)

@@ -18,8 +18,11 @@ from pathlib import Path
 import structlog
 
 from trana.jobs import logs
+from trana.jobs.api.admission import Admission
+from trana.jobs.api.bundle_service import BundleService
 from trana.jobs.api.job_service import JobService
 from trana.jobs.api.server import Server
+from trana.jobs.bundles.shelf import Shelf
 from trana.jobs.cluster.cluster import Cluster
 from trana.jobs.cluster.contract import ClusterSettings, ClusterUnreachable, FolderInUse
 from trana.jobs.controller.loop import Controller
@@ -69,7 +72,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
     wakeups = Wakeups()
-    jobs_folder = settings.folder / "jobs"
+    jobs_folder, bundles_folder = settings.folder / "jobs", settings.folder / "bundles"
     async with AsyncExitStack() as stack:
         metrics, store = await _memory(settings, wakeups, stack)
         cluster = Cluster(_cluster_settings(settings), on_change=wakeups.controller.ring)
@@ -83,6 +86,7 @@ async def serve(settings: Settings) -> None:
             clock=clock,
             settings=ControllerSettings(
                 jobs_folder=jobs_folder,
+                bundles_folder=bundles_folder,
                 check_timeout_seconds=settings.check_timeout_seconds,
                 start_timeout_seconds=settings.start_timeout_seconds,
                 cancel_grace_seconds=settings.cancel_grace_seconds,
@@ -91,8 +95,14 @@ async def serve(settings: Settings) -> None:
         loop = asyncio.create_task(controller.run())
         stack.push_async_callback(_ended, loop)
         nodes = Capacity(cluster, wakeups.controller).nodes
-        service = JobService(store=store, wakeups=wakeups, nodes=nodes, clock=clock, jobs_folder=jobs_folder)
-        server = Server(service, observer=metrics.rpc, listen=settings.listen)
+        shelf = Shelf(bundles_folder)
+        shelf.tidy()
+        admission = Admission(shelf=shelf, jobs_folder=jobs_folder, allow_code=settings.allow_code)
+        service = JobService(
+            store=store, wakeups=wakeups, nodes=nodes, clock=clock, jobs_folder=jobs_folder, admission=admission
+        )
+        bundles = BundleService(shelf=shelf, allow_code=settings.allow_code)
+        server = Server(service, bundles, observer=metrics.rpc, listen=settings.listen)
         metrics_listen = _serve_metrics(settings, metrics, stack)
         port = await server.start()
         stack.push_async_callback(server.stop, drain_seconds=settings.drain_seconds)

@@ -177,8 +177,11 @@ class RpcMetrics:
         )
 
     def started(self, kind: str, service: str, method: str) -> None:
-        """An RPC came in; `kind` is `unary` or `server_stream`."""
+        """An RPC came in; `kind` is `unary`, `server_stream` or `client_stream`."""
         self._started.labels(kind, service, method).inc()
+
+    def received(self, kind: str, service: str, method: str) -> None:
+        """A message came in."""
         self._received.labels(kind, service, method).inc()
 
     def sent(self, kind: str, service: str, method: str) -> None:

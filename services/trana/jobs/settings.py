@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     ready_file: Path | None = Field(
         default=None, description="written with the addresses, as JSON, once the service serves"
     )
+    allow_code: bool = Field(
+        default=True, description="whether jobs may bring code of their own, which runs with the service's rights"
+    )
     start_timeout_seconds: float = Field(default=120.0, gt=0, description="for the workers of an attempt to be up")
     check_timeout_seconds: float = Field(default=600.0, gt=0, description="for a job's dataset to be checked")
     cancel_grace_seconds: float = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from trana.jobs.api.admission import Admission
+from trana.jobs.api.bundle_service import BundleService
 from trana.jobs.api.job_service import JobService
 from trana.jobs.api.server import Server
+from trana.jobs.bundles.shelf import Shelf
 from trana.jobs.domain import changes
 from trana.jobs.domain.attempt import AttemptRecord
 from trana.jobs.domain.job import JobRecord
@@ -18,6 +23,7 @@ from trana.jobs.metrics import Metrics
 from trana.jobs.scheduling.ledger import Node
 from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Wakeups
+from trana.v1.bundle_service_pb2_grpc import BundleServiceStub
 from trana.v1.job_service_pb2_grpc import JobServiceStub
 from trana.v1.report_pb2 import Report
 from unit.jobs.records import NOW, later
@@ -26,13 +32,26 @@ from unit.jobs.records import NOW, later
 class Site:
     """A server and a client of it."""
 
-    def __init__(self, store: Store, metrics: Metrics, wakeups: Wakeups, folder: Path) -> None:
+    def __init__(
+        self, store: Store, metrics: Metrics, wakeups: Wakeups, folder: Path, *, allow_code: bool = True
+    ) -> None:
         self.store = store
         self.metrics = metrics
         self.nodes: list[Node] | None = [Node("n1", 2)]
         self.seconds = 0.0
-        self.service = JobService(store=store, wakeups=wakeups, nodes=self.seen, clock=self.clock, jobs_folder=folder)
-        self.server = Server(self.service, observer=metrics.rpc, listen="127.0.0.1:0")
+        self.jobs_folder, self.bundles_folder = folder / "jobs", folder / "bundles"
+        shelf = Shelf(self.bundles_folder)
+        shelf.tidy()
+        self.service = JobService(
+            store=store,
+            wakeups=wakeups,
+            nodes=self.seen,
+            clock=self.clock,
+            jobs_folder=self.jobs_folder,
+            admission=Admission(shelf=shelf, jobs_folder=self.jobs_folder, allow_code=allow_code),
+        )
+        self.bundle_service = BundleService(shelf=shelf, allow_code=allow_code)
+        self.server = Server(self.service, self.bundle_service, observer=metrics.rpc, listen="127.0.0.1:0")
 
     async def seen(self) -> list[Node] | None:
         return self.nodes
@@ -44,6 +63,7 @@ class Site:
     async def open(self) -> None:
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{await self.server.start()}")
         self.stub: Any = JobServiceStub(self.channel)
+        self.bundles: Any = BundleServiceStub(self.channel)
 
     async def report(self, job: str, *reports: Report) -> None:
         """An attempt starts where there is none, and reports."""
@@ -55,6 +75,24 @@ class Site:
             return changes.reported(found, attempt, numbered, now=later(5))
 
         await self.store.update(job, take_in)
+
+
+@asynccontextmanager
+async def serving(folder: Path, *, allow_code: bool = True) -> AsyncIterator[Site]:
+    """A site whose files lie in `folder`."""
+    metrics, wakeups = Metrics(), Wakeups()
+
+    def on_change(change: changes.Change) -> None:
+        metrics.changed(change)
+        wakeups.ring_job(change.record.id)
+
+    store = await Store.open(folder / "trana.db", on_change=on_change)
+    site = Site(store, metrics, wakeups, folder, allow_code=allow_code)
+    await site.open()
+    yield site
+    await site.channel.close()
+    await site.server.stop(drain_seconds=0)
+    await store.close()
 
 
 async def refused(call: Any) -> tuple[grpc.StatusCode, str, dict[str, Any]]:

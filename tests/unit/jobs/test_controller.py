@@ -43,7 +43,12 @@ class House:
             cluster=self.cluster,
             bell=Bell(),
             clock=lambda: later(self.seconds),
-            settings=ControllerSettings(self.folder, tick_seconds=0.01, **settings),  # type: ignore[arg-type]
+            settings=ControllerSettings(
+                jobs_folder=self.folder,
+                bundles_folder=self.folder / "bundles",
+                tick_seconds=0.01,
+                **settings,  # type: ignore[arg-type]
+            ),
         )
 
     async def submit(self, job: str, **options: Any) -> None:

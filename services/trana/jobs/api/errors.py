@@ -16,8 +16,14 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 CODES: dict[type[errors.TranaError], StatusCode] = {
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
+    errors.InvalidBundle: StatusCode.INVALID_ARGUMENT,
     errors.JobNotFound: StatusCode.NOT_FOUND,
     errors.CheckpointNotFound: StatusCode.NOT_FOUND,
+    errors.BundleNotFound: StatusCode.NOT_FOUND,
+    errors.BundleTooLarge: StatusCode.RESOURCE_EXHAUSTED,
+    errors.BundleNotUploaded: StatusCode.FAILED_PRECONDITION,
+    errors.CheckpointUnusable: StatusCode.FAILED_PRECONDITION,
+    errors.CodeNotAllowed: StatusCode.PERMISSION_DENIED,
     errors.JobExists: StatusCode.ALREADY_EXISTS,
     errors.RequestIdReused: StatusCode.ALREADY_EXISTS,
     errors.CapacityExceeded: StatusCode.FAILED_PRECONDITION,
@@ -53,6 +59,9 @@ def _details(error: errors.TranaError) -> list[Message]:
             details.append(_bad_request(error))
         case errors.JobNotFound():
             details.append(ResourceInfo(resource_type="trana.v1.Job", resource_name=f"jobs/{error.metadata['job']}"))
+        case errors.BundleNotFound():
+            name = f"bundles/{error.metadata['bundle']}"
+            details.append(ResourceInfo(resource_type="trana.v1.Bundle", resource_name=name))
         case errors.StoreUnavailable() | errors.ServiceStopping():
             details.append(RetryInfo(retry_delay=Duration(seconds=1)))
     return details

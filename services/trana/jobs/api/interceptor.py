@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import grpc
@@ -29,6 +29,10 @@ class RpcObserver(Protocol):
         """A call came in."""
         ...
 
+    def received(self, kind: str, service: str, method: str) -> None:
+        """A message came in."""
+        ...
+
     def sent(self, kind: str, service: str, method: str) -> None:
         """A message went out."""
         ...
@@ -51,9 +55,11 @@ class Edge(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wraps the handler of one call."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
+        # Of reflection: none of Trana's own services streams both ways.
+        if handler is None or (handler.request_streaming and handler.response_streaming):
             return handler
-        call = _Call(self._observer, handler_call_details.method, streaming=handler.response_streaming)
+        kind = _kind(handler)
+        call = _Call(self._observer, handler_call_details.method, kind=kind)
         codec = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
@@ -61,6 +67,9 @@ class Edge(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             assert handler.unary_stream is not None
             return grpc.unary_stream_rpc_method_handler(call.stream(handler.unary_stream), **codec)
+        if handler.request_streaming:
+            assert handler.stream_unary is not None
+            return grpc.stream_unary_rpc_method_handler(call.upload(handler.stream_unary), **codec)
         assert handler.unary_unary is not None
         return grpc.unary_unary_rpc_method_handler(call.unary(handler.unary_unary), **codec)
 
@@ -68,16 +77,16 @@ class Edge(grpc.aio.ServerInterceptor):
 class _Call:
     """One call on its way through."""
 
-    def __init__(self, observer: RpcObserver, path: str, *, streaming: bool) -> None:
+    def __init__(self, observer: RpcObserver, path: str, *, kind: str) -> None:
         _, service, method = path.split("/", 2)
         self._observer = observer
-        self._names = ("server_stream" if streaming else "unary", service, method)
+        self._names = (kind, service, method)
         self._own = service.startswith("trana.")
 
     def unary(self, handler: Any) -> Any:
         async def handle(request: Message, context: Context) -> Any:
             async def answer() -> Any:
-                self._check(request)
+                self._take(request)
                 response = await handler(request, context)
                 self._observer.sent(*self._names)
                 return response
@@ -89,7 +98,7 @@ class _Call:
     def stream(self, handler: Any) -> Any:
         async def handle(request: Message, context: Context) -> None:
             async def answer() -> None:
-                self._check(request)
+                self._take(request)
                 async for response in handler(request, context):
                     await context.write(response)
                     self._observer.sent(*self._names)
@@ -98,7 +107,24 @@ class _Call:
 
         return handle
 
-    def _check(self, request: Message) -> None:
+    def upload(self, handler: Any) -> Any:
+        async def handle(requests: AsyncIterator[Message], context: Context) -> Any:
+            async def checked() -> AsyncIterator[Message]:
+                async for request in requests:
+                    self._take(request)
+                    yield request
+
+            async def answer() -> Any:
+                response = await handler(checked(), context)
+                self._observer.sent(*self._names)
+                return response
+
+            return await self._around(answer, context)
+
+        return handle
+
+    def _take(self, request: Message) -> None:
+        self._observer.received(*self._names)
         if self._own and (violations := validate(request)):
             raise InvalidRequest(violations)
 
@@ -129,6 +155,13 @@ class _Call:
 
 async def _abort(context: Context, code: StatusCode, status: Status) -> None:
     await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
+
+
+def _kind(handler: grpc.RpcMethodHandler[Any, Any]) -> str:
+    """As go-grpc-prometheus names the kinds of calls."""
+    if handler.request_streaming:
+        return "client_stream"
+    return "server_stream" if handler.response_streaming else "unary"
 
 
 def _camel(code: StatusCode) -> str:

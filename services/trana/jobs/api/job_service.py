@@ -12,6 +12,7 @@ from typing import Any
 from grpc.aio import ServicerContext
 
 from trana.jobs.api import paging
+from trana.jobs.api.admission import Admission
 from trana.jobs.api.downloading import read_checkpoint
 from trana.jobs.domain import changes
 from trana.jobs.domain.errors import CapacityExceeded, CheckpointNotFound, ServiceStopping
@@ -38,7 +39,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     """Takes jobs and tells what becomes of them. Requests are valid when they arrive here.
 
     `nodes` gives the cluster as it was last seen, None where it never was. Checkpoints of a job lie below its folder
-    in `jobs_folder`.
+    in `jobs_folder`. `admission` checks what of a job its spec alone does not tell.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         nodes: Callable[[], Awaitable[Sequence[Node] | None]],
         clock: Callable[[], datetime],
         jobs_folder: Path,
+        admission: Admission,
     ) -> None:
         self._store = store
+        self._admission = admission
         self._jobs_folder = jobs_folder
         self._wakeups = wakeups
         self._nodes = nodes
@@ -68,6 +71,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         earlier = await self._store.find_request(made)
         if earlier is not None:
             return earlier.to_message()
+        await self._admission.check(request.spec.training)
         await self._check_capacity(request.spec)
         now = self._clock()
         record = JobRecord(request.job_id or _new_id(), request.spec, QUEUED, now, now, message=CHECKING)

@@ -74,7 +74,9 @@ class AttemptRequest:
         gang: The workers and what each of them holds.
         folder: The job's storage folder, handed to the entrypoint.
         entrypoint: `module:function`, resolved in the workers.
-        start_timeout_seconds: How long it may take until all workers are up.
+        start_timeout_seconds: How long it may take until all workers are up, their packages installed.
+        code: Path of the user's code, a zip archive, handed to the entrypoint; empty where there is none.
+        pip: Packages that pip installs for the workers of this attempt alone.
     """
 
     key: AttemptKey
@@ -83,6 +85,8 @@ class AttemptRequest:
     folder: str
     entrypoint: str = "trana.trainer.worker:run"
     start_timeout_seconds: float = 120.0
+    code: str = ""
+    pip: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads."""
@@ -94,6 +98,8 @@ class AttemptRequest:
             "folder": self.folder,
             "entrypoint": self.entrypoint,
             "start_timeout_seconds": self.start_timeout_seconds,
+            "code": self.code,
+            "pip": list(self.pip),
         }
 
     @classmethod
@@ -106,6 +112,8 @@ class AttemptRequest:
             folder=values["folder"],
             entrypoint=values["entrypoint"],
             start_timeout_seconds=values["start_timeout_seconds"],
+            code=values["code"],
+            pip=tuple(values["pip"]),
         )
 
 

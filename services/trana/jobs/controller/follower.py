@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from trana.jobs.bundles.shelf import bundle_path
 from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable
 from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings
 from trana.jobs.domain import changes
@@ -84,14 +85,19 @@ class Follower:
     async def _start(self) -> None:
         record = await self._store.get_job(self._key.job)
         self._log.info("attempt starts", workers=record.spec.resources.num_workers)
-        await self._cluster.start_attempt(
-            AttemptRequest(
-                key=self._key,
-                spec=record.spec.training.SerializeToString(),
-                gang=gang_of(record.spec.resources),
-                folder=str(self._settings.jobs_folder / self._key.job),
-                start_timeout_seconds=self._settings.start_timeout_seconds,
-            )
+        await self._cluster.start_attempt(self._request(record))
+
+    def _request(self, record: JobRecord) -> AttemptRequest:
+        training, settings = record.spec.training, self._settings
+        digest, pip = training.code.bundle.rpartition("/")[2], tuple(training.code.pip)
+        return AttemptRequest(
+            key=self._key,
+            spec=training.SerializeToString(),
+            gang=gang_of(record.spec.resources),
+            folder=str(settings.jobs_folder / self._key.job),
+            start_timeout_seconds=settings.start_timeout_seconds + (settings.install_timeout_seconds if pip else 0),
+            code=str(bundle_path(settings.bundles_folder, digest)) if digest else "",
+            pip=pip,
         )
 
     async def _take_in(self, reports: list[tuple[int, Report]]) -> None:

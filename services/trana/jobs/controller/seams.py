@@ -49,10 +49,16 @@ class ClusterRoom(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
-    """Where jobs keep their files, and how long things may take, seconds."""
+    """Where jobs keep their files, where their code is, and how long things may take, seconds.
+
+    `install_timeout_seconds` comes on top of `start_timeout_seconds` for a job whose code has packages of its own, as
+    pip takes minutes where a start takes seconds, and nothing tells one from the other from outside.
+    """
 
     jobs_folder: Path
+    bundles_folder: Path
     start_timeout_seconds: float = 120.0
+    install_timeout_seconds: float = 900.0
     cancel_grace_seconds: float = 5.0
     poll_seconds: float = 10.0
     tick_seconds: float = 1.0

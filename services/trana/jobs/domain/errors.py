@@ -2,8 +2,14 @@
 
 TranaError
 ├── InvalidRequest        a field is wrong; one violation each
+│   └── InvalidBundle     an archive of code is none, or may not be kept
 ├── JobNotFound
 ├── CheckpointNotFound
+├── BundleNotFound
+├── BundleTooLarge        an archive of code is too large, packed or unpacked
+├── BundleNotUploaded     a job names a bundle that was never uploaded
+├── CodeNotAllowed        this service runs no code of users
+├── CheckpointUnusable    the checkpoint that a job starts from is not there, or of another network
 ├── JobExists             the job id is taken
 ├── RequestIdReused       the same request id with another body
 ├── CapacityExceeded      the cluster can never hold the job
@@ -59,6 +65,59 @@ class CheckpointNotFound(TranaError):
 
     def __init__(self, job: str, kind: str, why: str) -> None:
         super().__init__(f"job {job!r} has no checkpoint {kind!r}: {why}", job=job, kind=kind)
+
+
+class InvalidBundle(InvalidRequest):
+    """An archive of code cannot be kept; `why` goes on from "the archive"."""
+
+    reason = "INVALID_BUNDLE"
+
+    def __init__(self, why: str, **metadata: str) -> None:
+        super().__init__([Violation("data", f"the archive {why}", "bundle.archive")])
+        self.metadata = metadata
+
+
+class BundleTooLarge(TranaError):
+    """An archive of code is too large, packed or unpacked."""
+
+    reason = "BUNDLE_TOO_LARGE"
+
+
+class BundleNotFound(TranaError):
+    """There is no bundle of that name."""
+
+    reason = "BUNDLE_NOT_FOUND"
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"there is no bundle {digest}: upload it first, as `trana submit` does", bundle=digest)
+
+
+class BundleNotUploaded(TranaError):
+    """A job names a bundle that was never uploaded."""
+
+    reason = "BUNDLE_NOT_UPLOADED"
+
+    def __init__(self, digest: str) -> None:
+        text = f"spec.training.code.bundle: there is no bundle {digest}: upload it first, as `trana submit` does"
+        super().__init__(text, bundle=digest)
+
+
+class CodeNotAllowed(TranaError):
+    """This service runs no code of users."""
+
+    reason = "CODE_NOT_ALLOWED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this service runs no code of users: declare the network and use the service's loop, or ask whoever runs "
+            "the service to start it with --allow-code (TRANA_ALLOW_CODE=true)"
+        )
+
+
+class CheckpointUnusable(TranaError):
+    """The checkpoint that a job starts from is not there, or is of another network."""
+
+    reason = "CHECKPOINT_UNUSABLE"
 
 
 class JobExists(TranaError):
