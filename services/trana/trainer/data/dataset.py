@@ -1,37 +1,18 @@
-"""The dataset of a training, read, checked, encoded and split, in memory."""
+"""The dataset of a training: read, checked, fitted and split."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from trana.trainer.data.archive import read_npz
 from trana.trainer.data.columns import Columns
-from trana.trainer.data.features import read_features
 from trana.trainer.data.fitting import check_fit
-from trana.trainer.data.source import Source
-from trana.trainer.data.splitting import Rows, split_by_column, split_by_fractions
-from trana.trainer.data.table import read_csv, read_parquet
-from trana.trainer.data.targets import encode, find_classes, read_values
+from trana.trainer.data.memory import memory_limit
+from trana.trainer.data.preparing import fit
+from trana.trainer.data.preprocessing import Preprocessor
+from trana.trainer.data.reading import open_samples, uri_of
+from trana.trainer.data.samples import Decoder, Samples
+from trana.trainer.data.source import File
+from trana.trainer.data.splitting import Split, split_by_column, split_by_fractions
+from trana.trainer.data.targets import find_classes
 from trana.v1 import training_pb2
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """The samples of one split.
-
-    Attributes:
-        features: Shape (count, *input_shape); float32, or int64 where the network begins with an embedding.
-        targets: Classes as int64 of shape (count,), or values as float32 of shape (count, values).
-        rows: Where each sample is in its file, from 0: int64 of shape (count,).
-    """
-
-    features: np.ndarray[Any, Any]
-    targets: np.ndarray[Any, Any]
-    rows: Rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,98 +24,79 @@ class Dataset:
         validation: At least one sample.
         test: None where the spec asks for no test.
         classes: Names of the classes 0, 1, ... of the target; empty where the target is a number.
+        class_counts: How many training samples each class has.
         one_file: Whether all splits were taken from one file, so that `rows` tell who got which sample.
+        preprocessor: Makes features of raw columns, as it did of these.
+        input_shape: Shape of one sample, without the batch dimension.
     """
 
     train: Samples
     validation: Samples
     test: Samples | None
     classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
     one_file: bool
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample, without the batch dimension."""
-        return tuple(self.train.features.shape[1:])
+    preprocessor: Preprocessor
+    input_shape: tuple[int, ...]
 
 
-def load(spec: training_pb2.TrainingSpec) -> Dataset:
-    """Reads the dataset of a training whole, and checks that it fits the network and the loss.
+def load(spec: training_pb2.TrainingSpec, *, memory_limit_bytes: int | None = None) -> Dataset:
+    """Reads the dataset of a training, and checks that it fits the network and the loss.
 
     Args:
-        spec: A valid spec.
+        spec: A valid spec that has a dataset.
+        memory_limit_bytes: Most bytes of it that are held; see `memory_limit` where None.
 
     Raises:
         DataError: If anything is wrong; the message names file, row and column, or the layer.
     """
+    limit = memory_limit_bytes or memory_limit(spec.dataset)
     columns = Columns.of(spec)
     one_file = spec.dataset.split.WhichOneof("rule") != "uris"
-    parts = _split_one(spec.dataset, columns) if one_file else _read_each(spec.dataset, columns)
-    train = parts["train"]
-    classes = find_classes(train.source, train.rows, columns.target) if columns.is_class else ()
-    samples = {name: _gather(name, part, columns, classes) for name, part in parts.items()}
+    opened = _split_one(spec.dataset, columns, limit) if one_file else _open_each(spec.dataset, columns, limit)
+    file, split = opened[0]
+    columns = columns.as_in(file)
+    classes = find_classes(file, split, columns.target, exact=columns.folders) if columns.is_class else {}
+    preprocessor = fit(file, split, columns, spec.dataset.preprocessing, is_streamed=False)
+    decoder = Decoder(columns, preprocessor, tuple(classes))
+    parts: dict[str, Samples] = {}
+    for file, split in opened:
+        parts |= decoder.gather(file, split)
     dataset = Dataset(
-        train=samples["train"],
-        validation=samples["validation"],
-        test=samples.get("test"),
-        classes=classes,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts.get("test"),
+        classes=tuple(classes),
+        class_counts=tuple(classes.values()),
         one_file=one_file,
+        preprocessor=preprocessor,
+        input_shape=tuple(parts["train"].features.shape[1:]),
     )
-    check_fit(spec, dataset.input_shape, classes, num_values=dataset.train.targets[0].size)
+    check_fit(spec, dataset.input_shape, dataset.classes, num_values=dataset.train.targets[0].size)
     return dataset
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A split before it is encoded."""
-
-    source: Source
-    rows: Rows
+# A file, and who gets which of its samples; the training file first.
+_Opened = list[tuple[File, Split]]
 
 
-def _split_one(dataset: training_pb2.Dataset, columns: Columns) -> dict[str, _Part]:
-    """Reads the one file and splits it."""
-    source = _read(dataset, _uri(dataset), columns)
+def _split_one(dataset: training_pb2.Dataset, columns: Columns, limit: int) -> _Opened:
+    """Opens the one file and splits it."""
+    file = open_samples(dataset, uri_of(dataset), columns, memory_limit_bytes=limit)
     rule = dataset.split
     if rule.WhichOneof("rule") == "column":
-        split = split_by_column(source, rule.column)
-    else:
-        split = split_by_fractions(source, rule.fractions)
-    rows = {"train": split.train, "validation": split.validation, "test": split.test}
-    return {name: _Part(source, part) for name, part in rows.items() if len(part)}
+        return [(file, split_by_column(file, rule.column))]
+    return [(file, split_by_fractions(file, rule.fractions))]
 
 
-def _read_each(dataset: training_pb2.Dataset, columns: Columns) -> dict[str, _Part]:
-    """Reads a file for each split; the training file's columns are those of all."""
+def _open_each(dataset: training_pb2.Dataset, columns: Columns, limit: int) -> _Opened:
+    """Opens a file for each split; the training file's columns are those of all."""
     uris = dataset.split.uris
-    train = _read(dataset, _uri(dataset), columns)
+    train = open_samples(dataset, uri_of(dataset), columns, memory_limit_bytes=limit)
     columns = columns.as_in(train)
-    others = {"validation": uris.validation, "test": uris.test}
-    sources = {"train": train} | {name: _read(dataset, uri, columns) for name, uri in others.items() if uri}
-    return {name: _Part(source, np.arange(source.count)) for name, source in sources.items()}
-
-
-def _gather(name: str, part: _Part, columns: Columns, classes: tuple[str, ...]) -> Samples:
-    features = read_features(part.source, part.rows, columns)
-    if columns.is_class:
-        targets = encode(part.source, part.rows, columns.target, classes, split=name)
-    else:
-        targets = read_values(part.source, part.rows, columns.target)
-    return Samples(features, targets, part.rows)
-
-
-def _uri(dataset: training_pb2.Dataset) -> str:
-    return str(getattr(dataset, str(dataset.WhichOneof("format"))).uri)
-
-
-def _read(dataset: training_pb2.Dataset, uri: str, columns: Columns) -> Source:
-    def choose(names: list[str]) -> list[str]:
-        return columns.choose(uri, names)
-
-    match dataset.WhichOneof("format"):
-        case "csv":
-            return read_csv(uri, columns=choose, delimiter=dataset.csv.delimiter, texts=columns.texts)
-        case "parquet":
-            return read_parquet(uri, columns=choose)
-        case _:
-            return read_npz(uri, columns=choose)
+    opened: _Opened = [(train, Split.all_in("train", train.count))]
+    for name, uri in {"validation": uris.validation, "test": uris.test}.items():
+        if uri:
+            file = open_samples(dataset, uri, columns, memory_limit_bytes=limit)
+            opened.append((file, Split.all_in(name, file.count)))
+    return opened

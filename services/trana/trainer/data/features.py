@@ -1,79 +1,77 @@
-"""The input of the network, from the columns of a file."""
+"""The input of the network, from the columns of a file: what is checked of each value."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from trana.trainer.data.columns import Columns
 from trana.trainer.data.source import Source, listed
 from trana.trainer.data.splitting import Rows
 
 Array = np.ndarray[Any, Any]
 
 
-def read_features(source: Source, rows: Rows, columns: Columns) -> Array:
-    """Returns the input of some samples: shape (len(rows), *input_shape); float32, or int64 for ids.
+def read_ids(source: Source, rows: Rows, name: str, num_ids: int) -> Array:
+    """Returns a column of ids as int64.
 
     Raises:
-        DataError: If a value is missing, not a number, not finite, or no id of the embedding, or if a sample has
-            not as many values as the spec's input shape.
+        DataError: If a value is missing, or no id of an embedding of so many rows.
     """
-    dtype = np.int64 if columns.num_ids else np.float32
-    names = columns.features_of(source)
-    if columns.tabular:
-        values = np.empty((len(rows), len(names)), dtype)
-        for index, name in enumerate(names):
-            values[:, index] = _convert(source, rows, name, columns)
-    else:
-        values = np.ascontiguousarray(_convert(source, rows, names[0], columns), dtype)
-        # One number per sample is a vector of one feature.
-        values = values.reshape(len(rows), 1) if values.ndim == 1 else values
-    return _shape(source, values, names, columns)
-
-
-def _convert(source: Source, rows: Rows, name: str, columns: Columns) -> Array:
     given = source.numbers(name)[rows]
-    if columns.num_ids:
-        _check_ids(source, rows, name, given, columns.num_ids)
-        return given.astype(np.int64)
-    return finite(source, rows, name, given)
-
-
-def finite(source: Source, rows: Rows, name: str, given: Array) -> Array:
-    """Returns numbers as float32.
-
-    Raises:
-        DataError: If one is NaN or infinite, or too large for float32.
-    """
-    with np.errstate(over="ignore"):
-        values = given.astype(np.float32)
-    if not np.isfinite(values).all():
-        place = _first(~np.isfinite(values))
-        message = f"{given[place]} is not a finite number of at most 3.4e38; mend it, or leave out the row"
-        raise source.error(message, row=int(rows[place[0]]), column=name)
-    return values
-
-
-def _check_ids(source: Source, rows: Rows, name: str, given: Array, num_ids: int) -> None:
     # Compared before the cast: that of a NaN or of 2.5 to an integer would hide it.
     wrong = ~((given >= 0) & (given < num_ids) & (given == np.floor(given)))
     if wrong.any():
         place = _first(wrong)
         message = f"{given[place]} is no id for network.layers[0].embedding: it takes whole numbers, 0 to {num_ids - 1}"
         raise source.error(message, row=int(rows[place[0]]), column=name)
+    return given.astype(np.int64)
+
+
+def read_numbers(source: Source, rows: Rows, name: str, *, missing: bool) -> Array:
+    """Returns a column of numbers, of the type that the file has; missing ones, which may be allowed, are NaN.
+
+    Raises:
+        DataError: If one is infinite, too large for float32, or NaN where none may be missing.
+    """
+    given = source.numbers(name, missing=missing)[rows]
+    finite(source, rows, name, given, missing=missing)
+    return given
+
+
+def finite(source: Source, rows: Rows, name: str, given: Array, *, missing: bool = False) -> Array:
+    """Returns numbers as float32.
+
+    Raises:
+        DataError: If one is infinite, too large for float32, or NaN where none may be missing.
+    """
+    with np.errstate(over="ignore"):
+        values = given.astype(np.float32)
+    wrong = ~np.isfinite(values)
+    if wrong.any() and missing:
+        wrong &= ~np.isnan(given)
+    if wrong.any():
+        place = _first(wrong)
+        message = f"{given[place]} is not a finite number of at most 3.4e38; mend it, or leave out the row"
+        raise source.error(message, row=int(rows[place[0]]), column=name)
+    return values
+
+
+def shaped(source: Source, values: Array, input_shape: Sequence[int], names: Sequence[str], *, tabular: bool) -> Array:
+    """Brings samples to the spec's input shape, where it has one.
+
+    Raises:
+        DataError: If a sample has not as many values.
+    """
+    if not input_shape:
+        return values
+    needed, has = math.prod(input_shape), math.prod(values.shape[1:])
+    if needed != has:
+        what = f"{has} feature columns ({listed(list(names))})" if tabular else f"{has} values per sample"
+        message = f"dataset.input_shape {list(input_shape)} takes {needed} values, but there are {what}"
+        raise source.error(message, column=None if tabular else names[0])
+    return values.reshape(len(values), *input_shape)
 
 
 def _first(mask: Array) -> tuple[int, ...]:
     return tuple(int(index) for index in np.unravel_index(int(np.argmax(mask)), mask.shape))
-
-
-def _shape(source: Source, values: Array, names: list[str], columns: Columns) -> Array:
-    if not columns.input_shape:
-        return values
-    needed, has = math.prod(columns.input_shape), math.prod(values.shape[1:])
-    if needed != has:
-        what = f"{has} feature columns ({listed(names)})" if columns.tabular else f"{has} values per sample"
-        message = f"dataset.input_shape {list(columns.input_shape)} takes {needed} values, but there are {what}"
-        raise source.error(message, column=None if columns.tabular else names[0])
-    return values.reshape(len(values), *columns.input_shape)

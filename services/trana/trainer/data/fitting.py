@@ -1,6 +1,6 @@
 """Whether the data fit the network and the loss."""
 
-from trana.spec.shapes import ShapeError, describe_shape, output_shape
+from trana.spec.shapes import Shape, ShapeError, describe_shape, output_shape
 from trana.trainer.data.source import listed, quoted, shown
 from trana.trainer.errors import DataError
 from trana.v1 import training_pb2
@@ -20,6 +20,14 @@ def check_fit(
     Raises:
         DataError: If not; it names the file and the layer.
     """
+    loss = spec.loss.WhichOneof("kind")
+    target = spec.dataset.target or "the folders"
+    if loss == "bce" and len(classes) != 2:
+        message = f"bce needs a target of two classes, but column {target} has {len(classes)} ({_quoted(classes)})"
+        raise _misfit(spec, f"{message}; use cross_entropy, or mse for a number")
+    if not spec.network.layers:
+        # What a network of the user's own gives, only a step shows.
+        return
     try:
         output = output_shape(spec.network, input_shape)
     except ShapeError as error:
@@ -27,21 +35,22 @@ def check_fit(
     last = len(spec.network.layers) - 1
     layer = f"network.layers[{last}].{spec.network.layers[last].WhichOneof('kind')}"
     given = f"{layer} gives {describe_shape(output)} per sample"
-    target = spec.dataset.target
-    match spec.loss.WhichOneof("kind"):
+    match loss:
         case "cross_entropy":
-            if output != (len(classes),):
+            if not _may_be(output, len(classes)):
                 needed = f"one output for each of the {len(classes)} classes of {target} ({_quoted(classes)})"
                 raise _misfit(spec, f"{given}, but cross entropy needs {needed}")
         case "bce":
-            if len(classes) != 2:
-                message = f"bce needs a target of two classes, but column {target} has {len(classes)}"
-                raise _misfit(spec, f"{message} ({_quoted(classes)}); use cross_entropy, or mse for a number")
-            if output != (1,):
+            if not _may_be(output, 1):
                 raise _misfit(spec, f"{given}, but bce needs exactly one output")
-        case loss:
-            if output != (num_values,):
+        case "mse" | "l1" | "huber":
+            if not _may_be(output, num_values):
                 raise _misfit(spec, f"{given}, but {loss} needs one output for each of {num_values} target values")
+
+
+def _may_be(output: Shape | None, size: int) -> bool:
+    """Whether a vector of that size may come out; after a layer of the user's own, anything may."""
+    return output is None or (len(output) == 1 and output[0] in (None, size))
 
 
 def _misfit(spec: training_pb2.TrainingSpec, message: str) -> DataError:

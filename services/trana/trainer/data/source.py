@@ -1,6 +1,7 @@
 """What a dataset's file offers, whatever its format, and how its bytes are fetched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -20,7 +21,7 @@ Choose = Callable[[list[str]], list[str]]
 
 
 class Source(Protocol):
-    """One file of samples: the columns of it that were asked for."""
+    """Samples of one file, all of them or a stretch: the columns that were asked for."""
 
     @property
     def uri(self) -> str:
@@ -34,22 +35,62 @@ class Source(Protocol):
     def count(self) -> int:
         """Number of samples, at least 1."""
 
-    def numbers(self, name: str) -> np.ndarray[Any, Any]:
+    @property
+    def start(self) -> int:
+        """Where its first sample is in the file, from 0."""
+
+    def numbers(self, name: str, *, missing: bool = False) -> np.ndarray[Any, Any]:
         """Returns a column as numbers of shape (count, ...), of the narrowest type that the file tells.
+
+        Args:
+            name: The column.
+            missing: Whether values may be missing; those are NaN.
 
         Raises:
             DataError: If a value is missing or is not a number; it names file, row and column.
         """
 
-    def texts(self, name: str) -> list[str]:
+    def texts(self, name: str, *, missing: bool = False) -> list[str]:
         """Returns a column as `count` texts; numbers are written out.
+
+        Args:
+            name: The column.
+            missing: Whether values may be missing; those are empty.
 
         Raises:
             DataError: If a value is missing, or the column has more than one value per sample.
         """
 
     def error(self, message: str, *, row: int | None = None, column: str | None = None) -> DataError:
+        """Makes an error that names the file, and the row (an index from 0 into these samples) and column."""
+
+
+class File(Protocol):
+    """All samples of one file, read as they are needed."""
+
+    @property
+    def uri(self) -> str:
+        """Where it lies."""
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that may be read, in the order that was asked for."""
+
+    @property
+    def count(self) -> int:
+        """Number of samples, at least 1."""
+
+    def is_class(self, name: str) -> bool:
+        """Whether a column looks like a class, for nothing else says so: texts, booleans or whole numbers."""
+
+    def error(self, message: str, *, row: int | None = None, column: str | None = None) -> DataError:
         """Makes an error that names the file, and the row (an index from 0) and column where given."""
+
+    def width(self, name: str) -> int:
+        """Returns how many values of a column each sample has."""
+
+    def chunks(self, names: Sequence[str]) -> Iterator[Source]:
+        """Yields the samples, some at a time and in order, with these columns of those that were asked for."""
 
 
 def open_file(uri: str) -> Any:
@@ -61,13 +102,54 @@ def open_file(uri: str) -> Any:
     Raises:
         DataError: If there is no such file, or it cannot be opened.
     """
-    try:
-        system, path = fs.FileSystem.from_uri(uri)
+    with reached(uri) as (system, path):
         return system.open_input_file(path)
+
+
+@contextmanager
+def reached(uri: str) -> Iterator[tuple[fs.FileSystem, str]]:
+    """Gives the file system of a URI and the path in it.
+
+    An object store elsewhere than at its provider's is named by the environment's AWS_ENDPOINT_URL, or by the URI, as
+    pyarrow has it: `s3://bucket/path?endpoint_override=host:9000&scheme=http`.
+
+    Raises:
+        DataError: For whatever fails in the body, or in reaching it.
+    """
+    try:
+        yield fs.FileSystem.from_uri(uri)
     except FileNotFoundError as error:
         raise DataError(f"file {shown(uri)} does not exist, as the workers see it") from error
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"file {shown(uri)} cannot be opened: {error}") from error
+
+
+def read_whole(uri: str, *, memory_limit_bytes: int) -> bytes:
+    """Reads a file that has to be held whole to be understood.
+
+    Raises:
+        DataError: If it cannot be read, or is larger than the limit.
+    """
+    with open_file(uri) as file:
+        size = int(file.size())
+        if size > memory_limit_bytes:
+            raise too_large(uri, size, memory_limit_bytes)
+        data: bytes = file.read()
+    return data
+
+
+def too_large(uri: str, size: int, memory_limit_bytes: int) -> DataError:
+    """Makes the error of a file that is not Parquet and does not fit into memory."""
+    return at(
+        uri,
+        f"takes {mebibytes(size)} in memory, more than the {mebibytes(memory_limit_bytes)} that a worker may hold "
+        "(dataset.memory_limit_bytes); convert it to Parquet, which is streamed, or raise the limit",
+    )
+
+
+def mebibytes(size: int) -> str:
+    """Writes a number of bytes for people."""
+    return f"{size / 2**20:,.1f} MiB"
 
 
 def shown(uri: str) -> str:

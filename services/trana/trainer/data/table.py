@@ -1,11 +1,11 @@
-"""Tables: CSV and Parquet files, read by Arrow."""
+"""Tables: columns held by Arrow, and CSV files."""
 
 import csv
 import io
 import itertools
 import math
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,26 +14,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from trana.trainer.data.source import Choose, at, listed, open_file, quoted
+from trana.trainer.data.source import Choose, at, listed, quoted, read_whole
 from trana.trainer.errors import DataError
 
 # What Python's "surrogateescape" makes of bytes that are not UTF-8.
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_WHOLE = re.compile(r"[+-]?\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class TableSource:
-    """A `Source` over an Arrow table.
+    """A `File` over an Arrow table; or a stretch of one.
 
     Attributes:
         uri: Where it was read from.
         table: The columns that were asked for.
-        number_of: Gives the number of a row, as people count, for its index from 0.
+        number_of: Gives the number of a row, as people count, for its index from 0 in the file.
+        start: Where the table's first row is in the file, from 0.
     """
 
     uri: str
     table: pa.Table
     number_of: Callable[[int], int]
+    start: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -47,12 +50,21 @@ class TableSource:
 
     def error(self, message: str, *, row: int | None = None, column: str | None = None) -> DataError:
         """Makes an error that names the file, row and column."""
-        return at(self.uri, message, row=None if row is None else self.number_of(row), column=column)
+        number = None if row is None else self.number_of(self.start + row)
+        return at(self.uri, message, row=number, column=column)
 
-    def numbers(self, name: str) -> np.ndarray[Any, Any]:
-        """Returns a column as numbers, none missing."""
-        column = self._present(name)
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    def width(self, name: str) -> int:  # noqa: ARG002 - one for each
+        """Returns how many values of a column each sample has."""
+        return 1
+
+    def chunks(self, names: Sequence[str]) -> Iterator["TableSource"]:  # noqa: ARG002 - all are in memory already
+        """Yields the table whole."""
+        yield self
+
+    def numbers(self, name: str, *, missing: bool = False) -> np.ndarray[Any, Any]:
+        """Returns a column as numbers."""
+        column = self._column(name, missing=missing)
+        if _is_text(column.type):
             return self._parse(name, column)
         if pa.types.is_integer(column.type):
             return np.asarray(column.to_numpy())
@@ -61,30 +73,43 @@ class TableSource:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise self.error(f"holds {column.type}, not numbers", column=name) from error
 
-    def texts(self, name: str) -> list[str]:
-        """Returns a column as texts, none missing."""
-        column = self._present(name)
+    def texts(self, name: str, *, missing: bool = False) -> list[str]:
+        """Returns a column as texts."""
+        column = self._column(name, missing=missing)
         if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
-            raise self.error("the value is missing", row=pc.is_nan(column).index(True).as_py(), column=name)
+            if not missing:
+                raise self.error("the value is missing", row=pc.is_nan(column).index(True).as_py(), column=name)
+            column = pc.if_else(pc.is_nan(column), None, column)
         try:
-            return [text.strip() for text in pc.cast(column, pa.string()).to_pylist()]
+            return [(text or "").strip() for text in pc.cast(column, pa.string()).to_pylist()]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise self.error(f"holds {column.type}, neither texts nor numbers", column=name) from error
 
-    def _present(self, name: str) -> pa.ChunkedArray:
-        """Returns a column that misses no value."""
+    def is_class(self, name: str) -> bool:
+        """Whether a column holds texts, booleans or whole numbers; those of a CSV file are written without a point."""
+        column = self._column(name, missing=False)
+        if not _is_text(column.type):
+            return not pa.types.is_floating(column.type)
+        texts = [text.strip() for text in pc.unique(column).to_pylist()]
+        return not all(map(_is_number, texts)) or all(map(_WHOLE.fullmatch, texts))
+
+    def _column(self, name: str, *, missing: bool) -> pa.ChunkedArray:
+        """Returns a column, that misses no value where it may not."""
         column = self.table.column(name)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        if column.null_count:
-            missing = pc.is_null(column).index(True).as_py()
-            raise self.error("the value is missing; fill it in, or leave out the row", row=missing, column=name)
+        if column.null_count and not missing:
+            row = pc.is_null(column).index(True).as_py()
+            message = "the value is missing; fill it in, leave out the row, or set dataset.preprocessing.fill_missing"
+            raise self.error(message, row=row, column=name)
         return column
 
     def _parse(self, name: str, column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
         """Makes numbers of texts one by one: the slow way, to find the value that is none."""
-        values = np.empty(len(column))
+        values = np.full(len(column), math.nan)
         for row, text in enumerate(column.to_pylist()):
+            if text is None:
+                continue
             try:
                 values[row] = float(text) if "_" not in text else math.nan
             except ValueError:
@@ -94,7 +119,20 @@ class TableSource:
         return values
 
 
-def read_csv(uri: str, *, columns: Choose, delimiter: str, texts: Collection[str]) -> TableSource:
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text)) and "_" not in text
+    except ValueError:
+        return False
+
+
+def read_csv(
+    uri: str, *, columns: Choose, delimiter: str, texts: Collection[str], memory_limit_bytes: int
+) -> TableSource:
     """Reads a CSV file with a header; quotes, a byte order mark and empty lines are understood.
 
     Args:
@@ -102,12 +140,12 @@ def read_csv(uri: str, *, columns: Choose, delimiter: str, texts: Collection[str
         columns: Gives the columns to read for the names of those there are.
         delimiter: One character; a comma where empty.
         texts: Columns to be read as texts; the others are read as numbers.
+        memory_limit_bytes: Most bytes that the file may have.
 
     Raises:
-        DataError: If it is absent, empty, ragged or not UTF-8.
+        DataError: If it is absent, empty, ragged, not UTF-8 or too large.
     """
-    with open_file(uri) as file:
-        data = file.read()
+    data = read_whole(uri, memory_limit_bytes=memory_limit_bytes)
     layout = _Layout(uri, data, delimiter or ",")
     wanted = columns(layout.names)
     types = {name: pa.string() if name in texts else pa.float64() for name in wanted}
@@ -120,29 +158,6 @@ def read_csv(uri: str, *, columns: Choose, delimiter: str, texts: Collection[str
     if not table.num_rows:
         raise at(uri, "has a header, but no rows")
     return TableSource(uri, table, layout.number_of)
-
-
-def read_parquet(uri: str, *, columns: Choose) -> TableSource:
-    """Reads a Parquet file.
-
-    Args:
-        uri: Where it lies.
-        columns: Gives the columns to read for the names of those there are.
-
-    Raises:
-        DataError: If it is absent, empty or not Parquet.
-    """
-    from pyarrow import parquet
-
-    with open_file(uri) as file:
-        try:
-            archive = parquet.ParquetFile(file)
-            table = archive.read(columns=columns(list(archive.schema_arrow.names)))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise at(uri, f"is not a whole Parquet file: {error}") from error
-    if not table.num_rows:
-        raise at(uri, "has no rows")
-    return TableSource(uri, table, lambda row: row + 1)
 
 
 def _parse_csv(layout: "_Layout", types: dict[str, pa.DataType]) -> pa.Table:

@@ -2,63 +2,94 @@
 
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from trana.trainer.data.features import finite
-from trana.trainer.data.source import Source, quoted
-from trana.trainer.data.splitting import Rows
+from trana.trainer.data.source import File, Source, quoted
+from trana.trainer.data.splitting import NAMES, Rows, Split
 
 _WHOLE = re.compile(r"[+-]?\d+")
+
+# A target of more is a number that was taken for a class; its names alone would fill the memory.
+_MAX_CLASSES = 1_000_000
 
 _Key = int | float | str
 
 
-def find_classes(source: Source, rows: Rows, name: str) -> tuple[str, ...]:
+def find_classes(file: File, split: Split, name: str, *, exact: bool) -> dict[str, int]:
     """Returns the distinct target values of the training samples in order: that of numbers where all are numbers.
 
     As numbers, 1, 1.0 and 01 are one class.
 
+    Args:
+        file: The training file.
+        split: Who gets which of its samples.
+        name: The column.
+        exact: Whether texts that are numbers stay as they are written.
+
+    Returns:
+        How many training samples have each class.
+
     Raises:
-        DataError: If there is only one class, or a value is missing.
+        DataError: If there is only one class, there are more than a million, or a value is missing.
     """
-    texts = set(np.array(source.texts(name))[rows].tolist())
-    numbers = {_number(text) for text in texts}
-    classes = sorted(texts)
-    if None not in numbers:
-        classes = [_write(number) for number in sorted(number for number in numbers if number is not None)]
+    texts: Counter[str] = Counter()
+    for source in file.chunks([name]):
+        texts.update(np.array(source.texts(name))[split.rows_in("train", source)].tolist())
+        if len(texts) > _MAX_CLASSES:
+            message = f"has more than {_MAX_CLASSES:,} different values, so it is no class; use mse, l1 or huber"
+            raise file.error(message, column=name)
+    classes = _in_order(texts, exact=exact)
     if len(classes) < 2:
-        message = f"all training samples have the one class {quoted(classes[0])}, so there is nothing to tell apart"
-        raise source.error(message, column=name)
-    return tuple(classes)
+        message = f"all training samples have the one class {quoted(*classes)}, so there is nothing to tell apart"
+        raise file.error(message, column=name)
+    return classes
 
 
-def encode(source: Source, rows: Rows, name: str, classes: tuple[str, ...], *, split: str) -> np.ndarray[Any, Any]:
+def _in_order(texts: Counter[str], *, exact: bool) -> dict[str, int]:
+    numbers = {text: number for text in texts if (number := _number(text)) is not None}
+    if exact or len(numbers) < len(texts):
+        return {text: texts[text] for text in sorted(texts)}
+    counts: Counter[int | float] = Counter()
+    for text, number in numbers.items():
+        counts[number] += texts[text]
+    return {_write(number): counts[number] for number in sorted(counts)}
+
+
+def encode(
+    source: Source, rows: Rows, name: str, classes: tuple[str, ...], *, split: Split, exact: bool
+) -> np.ndarray[Any, Any]:
     """Returns classes as indices into `classes`: int64 of shape (len(rows),).
 
     Args:
-        source: The file.
-        rows: The samples.
+        source: Rows of a file.
+        rows: Which of them.
         name: The column.
         classes: As `find_classes` gave them.
-        split: Name of the split, for the message.
+        split: Who gets which row of the file, for the message.
+        exact: As for `find_classes`.
 
     Raises:
-        DataError: If a class is in this split, but has no training sample.
+        DataError: If a class is in another split, but has no training sample.
     """
     numbers = [_number(text) for text in classes]
-    numeric = None not in numbers
+    numeric = None not in numbers and not exact
     known: dict[_Key | None, int] = {key: index for index, key in enumerate(numbers if numeric else classes)}
     texts, places, inverse = np.unique(np.array(source.texts(name))[rows], return_index=True, return_inverse=True)
     codes = np.array([known.get(_number(text) if numeric else text, -1) for text in texts.tolist()], np.int64)
-    if codes.min() < 0:
+    if (codes < 0).any():
         place = int(places[codes < 0].min())
+        row = int(rows[place])
+        part = NAMES[split.parts[source.start + row]]
         message = (
-            f"the class {quoted(texts[inverse[place]])} is in the {split} split, but no training sample has it; "
+            f"the class {quoted(texts[inverse[place]])} is in the {part} split, but no training sample has it; "
             "move one there (another split.fractions.seed may do), or leave the class out"
         )
-        raise source.error(message, row=int(rows[place]), column=name)
+        raise source.error(message, row=row, column=name)
     return codes[inverse]
 
 
@@ -69,6 +100,22 @@ def read_values(source: Source, rows: Rows, name: str) -> np.ndarray[Any, Any]:
         DataError: If one is missing, not a number or not finite.
     """
     return finite(source, rows, name, source.numbers(name)[rows]).reshape(len(rows), -1)
+
+
+def canonical(text: str) -> str:
+    """Writes a category in one way: numbers that are equal alike, such as 1 and 1.0."""
+    number = _number(text)
+    return text if number is None else _write(number)
+
+
+def in_order(categories: Iterable[str]) -> tuple[str, ...]:
+    """Sorts categories as `canonical` writes them: numbers by their size, then texts."""
+
+    def key(text: str) -> tuple[bool, int | float, str]:
+        number = _number(text)
+        return number is None, number or 0, text
+
+    return tuple(sorted(categories, key=key))
 
 
 def _number(text: str) -> int | float | None:

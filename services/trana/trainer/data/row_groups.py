@@ -1,0 +1,129 @@
+"""Parquet files, read row group by row group, a few MiB at a time."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from trana.trainer.data.source import Choose, at, open_file
+from trana.trainer.data.table import TableSource
+from trana.trainer.errors import DataError
+
+# What is decoded at a time: large enough that calls cost little, small beside any limit.
+_CHUNK_BYTES = 4 * 2**20
+_VALUE_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """One row group of a file.
+
+    Attributes:
+        start: Where its first row is in the file, from 0.
+        count: Its rows.
+        packed_bytes: The columns that were asked for, as they lie in the file.
+    """
+
+    start: int
+    count: int
+    packed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFile:
+    """A `File` that lies in Parquet; no row of it is held.
+
+    Attributes:
+        uri: Where it lies.
+        names: The columns that were asked for.
+        groups: Its row groups, in order.
+        schema: Types of all columns of the file.
+        footer: What Parquet tells of the file, so that it is read but once.
+    """
+
+    uri: str
+    names: list[str]
+    groups: tuple[RowGroup, ...]
+    schema: pa.Schema
+    footer: Any
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return sum(group.count for group in self.groups)
+
+    def width(self, name: str) -> int:  # noqa: ARG002 - one for each
+        """Returns how many values of a column each sample has."""
+        return 1
+
+    def error(self, message: str, *, row: int | None = None, column: str | None = None) -> DataError:
+        """Makes an error that names the file, row and column."""
+        return at(self.uri, message, row=None if row is None else row + 1, column=column)
+
+    def is_class(self, name: str) -> bool:
+        """Whether a column holds texts, booleans or whole numbers."""
+        kind = self.schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return not (pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+    def chunks(self, names: Sequence[str], *, groups: Sequence[int] | None = None) -> Iterator[TableSource]:
+        """Yields the rows of some row groups (all where None) in the order given, about 4 MiB at a time.
+
+        At any time it holds one row group as it lies in the file, and what it yielded last.
+        """
+        rows = max(_CHUNK_BYTES // (_VALUE_BYTES * max(len(names), 1)), 1)
+        with open_file(self.uri) as file, _translated(self.uri):
+            reader = parquet.ParquetFile(file, metadata=self.footer, pre_buffer=True)
+            for group in range(len(self.groups)) if groups is None else groups:
+                start = self.groups[group].start
+                # One row group at a time: reading ahead, Arrow would hold all that it is asked for.
+                for batch in reader.iter_batches(rows, row_groups=[group], columns=list(names)):
+                    table = pa.Table.from_batches([batch])
+                    yield TableSource(self.uri, table, _number_of, start)
+                    start += batch.num_rows
+
+
+def open_parquet(uri: str, *, columns: Choose) -> ParquetFile:
+    """Reads what a Parquet file tells of itself; no row of it.
+
+    Args:
+        uri: Where it lies.
+        columns: Gives the columns to read for the names of those there are.
+
+    Raises:
+        DataError: If it is absent, empty or not Parquet.
+    """
+    with open_file(uri) as file, _translated(uri):
+        footer = parquet.read_metadata(file)
+        schema = footer.schema.to_arrow_schema()
+        names = columns(list(schema.names))
+        if not footer.num_rows:
+            raise at(uri, "has no rows")
+        return ParquetFile(uri, names, tuple(_groups(footer, names)), schema, footer)
+
+
+def _groups(footer: Any, names: list[str]) -> Iterator[RowGroup]:
+    start = 0
+    for index in range(footer.num_row_groups):
+        group = footer.row_group(index)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        packed = sum(
+            column.total_compressed_size for column in columns if column.path_in_schema.partition(".")[0] in names
+        )
+        yield RowGroup(start, group.num_rows, packed)
+        start += group.num_rows
+
+
+@contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise at(uri, f"is not a whole Parquet file: {error}") from error
+
+
+def _number_of(row: int) -> int:
+    return row + 1

@@ -1,0 +1,106 @@
+"""Samples in memory, and how they are made of a file's columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trana.trainer.data.columns import Columns
+from trana.trainer.data.preprocessing import Preprocessor
+from trana.trainer.data.source import File, Source
+from trana.trainer.data.splitting import NAMES, Rows, Split
+from trana.trainer.data.targets import encode, read_values
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Some samples.
+
+    Attributes:
+        features: Shape (count, *input_shape); float32, or int64 where the network begins with an embedding.
+        targets: Classes as int64 of shape (count,), or values as float32 of shape (count, values).
+        rows: Where each sample is in its file, from 0: int64 of shape (count,).
+    """
+
+    features: Array
+    targets: Array
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, places: Rows) -> "Samples":
+        """Returns a copy of some samples."""
+        return Samples(self.features[places], self.targets[places], self.rows[places])
+
+    def room_for(self, count: int) -> "Samples":
+        """Makes room for so many samples of the kind."""
+        return Samples(*(np.empty((count, *array.shape[1:]), array.dtype) for array in self._arrays))
+
+    def put(self, places: slice | Rows, samples: "Samples") -> None:
+        """Writes samples to places."""
+        for mine, theirs in zip(self._arrays, samples._arrays, strict=True):
+            mine[places] = theirs
+
+    @property
+    def _arrays(self) -> tuple[Array, Array, Array]:
+        return self.features, self.targets, self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Makes samples of a file's columns.
+
+    Attributes:
+        columns: As in the training file.
+        preprocessor: Fitted.
+        classes: Names of the classes; empty where the target is a number.
+    """
+
+    columns: Columns
+    preprocessor: Preprocessor
+    classes: tuple[str, ...]
+
+    def decode(self, source: Source, rows: Rows, split: Split) -> Samples:
+        """Makes samples of some rows.
+
+        Args:
+            source: Rows of a file.
+            rows: Which of them, as indices into the source.
+            split: Who gets which row of the file, for the message.
+
+        Raises:
+            DataError: If a value is wrong; it names file, row and column.
+        """
+        return Samples(self.preprocessor.apply(source, rows), self._targets(source, rows, split), rows + source.start)
+
+    def gather(self, file: File, split: Split) -> dict[str, Samples]:
+        """Makes the samples of each part that has any, in the order of the file."""
+        sizes = {name: size for name in NAMES if (size := split.size(name))}
+        parts: dict[str, Samples] = {}
+        done = dict.fromkeys(sizes, 0)
+        for source in file.chunks(self.columns.read):
+            samples = self.decode(source, np.arange(source.count), split)
+            for name, size in sizes.items():
+                rows = split.rows_in(name, source)
+                part = parts.setdefault(name, samples.room_for(size))
+                part.put(slice(done[name], done[name] + len(rows)), samples.take(rows))
+                done[name] += len(rows)
+        return parts
+
+    def _targets(self, source: Source, rows: Rows, split: Split) -> Array:
+        columns = self.columns
+        if not columns.target:
+            return np.empty((len(rows), 0), np.float32)
+        if not columns.is_class:
+            return read_values(source, rows, columns.target)
+        return encode(source, rows, columns.target, self.classes, split=split, exact=columns.folders)
+
+
+def sample_bytes(input_shape: Sequence[int], target_width: int) -> int:
+    """Returns what a decoded sample takes: its values, of 4 bytes or (ids and classes) 8, and its row."""
+    values = int(np.prod(input_shape, dtype=np.int64))
+    return 4 * values + 8 * target_width + 8
