@@ -1,6 +1,7 @@
 """One rank: sets up the process and the group, trains, and leaves in order."""
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ def run(
     attempt: int,
     report: Callable[[bytes], None],
     should_stop: Callable[[], bool],
+    code: str | None = None,
 ) -> None:
     """Trains as one rank of a group; to be called in each rank's process, once.
 
@@ -55,11 +57,14 @@ def run(
         attempt: Number of this try at the job, from 1; fences older ones.
         report: Takes a serialised `trana.v1.Report`; called on rank 0 alone, from this thread.
         should_stop: Says whether to stop at the next step that all ranks agree on; called often.
+        code: Path of a zip archive with the modules that the spec names; None where it names none.
 
     Raises:
         TrainingError: Always a leaf of it, with a `cause` and a message that can be shown to the user.
     """
     with translated():
+        if code is not None:
+            sys.path.insert(0, code)
         torch.set_num_threads(num_threads)
         place = Place(
             rank=rank,

@@ -37,10 +37,29 @@ async def running(settings: ClusterSettings, *, keep_attempts: bool = False) -> 
             await cluster.stop(keep_attempts=keep_attempts)
 
 
-async def start(cluster: Cluster, key: AttemptKey, toy: str, *, gang: Gang = PAIR, folder: Path = Path()) -> None:
-    """Starts an attempt at the toy of that name."""
+async def start(
+    cluster: Cluster,
+    key: AttemptKey,
+    toy: str,
+    *,
+    gang: Gang = PAIR,
+    folder: Path | None = None,
+    code: str = "",
+    pip: tuple[str, ...] = (),
+    start_timeout_seconds: float = 120.0,
+) -> None:
+    """Starts an attempt at a toy, of the module `toy` unless it names its own; without a folder it keeps no logs."""
     await cluster.start_attempt(
-        AttemptRequest(key=key, spec=b"spec", gang=gang, folder=str(folder), entrypoint=f"toy:{toy}")
+        AttemptRequest(
+            key=key,
+            spec=b"spec",
+            gang=gang,
+            folder=str(folder or ""),
+            entrypoint=toy if ":" in toy else f"toy:{toy}",
+            code=code,
+            pip=pip,
+            start_timeout_seconds=start_timeout_seconds,
+        )
     )
 
 
@@ -54,10 +73,10 @@ async def first_report(cluster: Cluster, key: AttemptKey) -> str:
                 return news.reports[0][1].decode()
 
 
-async def followed(cluster: Cluster, key: AttemptKey) -> tuple[list[tuple[int, bytes]], Ending]:
+async def followed(cluster: Cluster, key: AttemptKey, *, seconds: float = 30) -> tuple[list[tuple[int, bytes]], Ending]:
     """All reports of an attempt and its ending, taken as the controller takes them."""
     reports: list[tuple[int, bytes]] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(seconds):
         while True:
             news = await cluster.poll(key, after=len(reports), wait_seconds=10)
             reports += news.reports

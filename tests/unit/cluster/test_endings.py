@@ -28,6 +28,7 @@ BUG = raised(2, Cause.CAUSE_USER_ERROR)
 PEER_LOST = raised(3, Cause.CAUSE_WORKER_LOST)
 DEAD = died(4)
 NODE = died(5, Cause.CAUSE_NODE_LOST)
+CRASHED = died(7, Cause.CAUSE_USER_ERROR)
 NO_MEMORY = died(6, Cause.CAUSE_OUT_OF_MEMORY)
 
 
@@ -40,6 +41,9 @@ NO_MEMORY = died(6, Cause.CAUSE_OUT_OF_MEMORY)
         pytest.param([PEER_LOST, NO_MEMORY], NO_MEMORY, id="a death of known cause explains others"),
         pytest.param([BUG, DATA], DATA, id="a cause given on purpose weighs more than a stray exception"),
         pytest.param([DATA, NAN], DATA, id="among equals the first seen"),
+        pytest.param([PEER_LOST, CRASHED], CRASHED, id="a process that ended itself explains what peers say of it"),
+        pytest.param([CRASHED, DEAD], DEAD, id="one that was killed explains that its peers ended themselves"),
+        pytest.param([CRASHED, BUG], BUG, id="a rank that says what went wrong explains that a peer ended itself"),
         pytest.param([PEER_LOST], PEER_LOST, id="alone it must do"),
     ],
 )
@@ -56,6 +60,9 @@ def test_who_raised_is_named_and_who_died_names_itself() -> None:
 def test_a_traceback_follows_the_message() -> None:
     failure = Failure(Cause.CAUSE_USER_ERROR, "broken", traceback="line 1\nline 2")
     assert root_ending([failure]).message == "rank 0: broken\nline 1\nline 2"
+
+
+LEFT = "called sys.exit(0), which ends the worker before its training is over: return from the function instead"
 
 
 class DataError(Exception):
@@ -76,7 +83,7 @@ class StrangeError(Exception):
         (DataError("row 3"), Cause.CAUSE_DATA_ERROR, "row 3"),
         (KeyError("species"), Cause.CAUSE_USER_ERROR, "KeyError: 'species'"),
         (AssertionError(), Cause.CAUSE_USER_ERROR, "AssertionError"),
-        (SystemExit(0), Cause.CAUSE_USER_ERROR, "SystemExit: 0"),
+        (SystemExit(0), Cause.CAUSE_USER_ERROR, LEFT),
         (MemoryError(), Cause.CAUSE_OUT_OF_MEMORY, "MemoryError"),
         (OutOfMemoryError("CUDA"), Cause.CAUSE_OUT_OF_MEMORY, "OutOfMemoryError: CUDA"),
         (StrangeError("odd"), Cause.CAUSE_USER_ERROR, "StrangeError: odd"),

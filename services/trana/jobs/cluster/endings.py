@@ -55,6 +55,9 @@ def failure_of(error: BaseException) -> Failure:
         name = type(error).__name__
         cause = Cause.CAUSE_OUT_OF_MEMORY if _is_out_of_memory(error) else Cause.CAUSE_USER_ERROR
         text = f"{name}: {text}" if text else name
+        if isinstance(error, SystemExit):
+            text = f"called sys.exit({error.code!r})"[:MAX_MESSAGE_CHARACTERS]
+            text += ", which ends the worker before its training is over: return from the function instead"
     return Failure(cause=cause, message=text, traceback=_last_lines(error))
 
 
@@ -63,14 +66,20 @@ def root_ending(failures: Sequence[Failure]) -> Ending:
 
     A killed rank makes the collectives of its peers fail, so what peers say about a lost worker weighs least, the
     death of a process more, and a rank that says what went wrong most; of these a cause that was given on purpose
-    more than the `USER_ERROR` that any other exception becomes. Among equals the first seen is the root.
+    more than the `USER_ERROR` that any other exception becomes. A process that ended itself weighs less than one that
+    was ended: libraries abort theirs when they lose a peer. Among equals the first seen is the root.
 
     Raises:
         ValueError: There are no failures.
     """
-    root = min(failures, key=_distance_from_root)
+    root = root_of(failures)
     text = f"rank {root.rank}: {root.message}" if root.raised else root.message
     return Ending(root.cause, f"{text}\n{root.traceback}" if root.traceback else text)
+
+
+def root_of(failures: Sequence[Failure]) -> Failure:
+    """The failure that explains the others, as `root_ending` says."""
+    return min(failures, key=_distance_from_root)
 
 
 def is_root(failure: Failure) -> bool:
@@ -86,10 +95,18 @@ def death_detail(text: str) -> str:
     return detail.partition("Some common causes")[0].strip()[:MAX_LINE_CHARACTERS]
 
 
+def install_detail(text: str) -> str:
+    """What pip said last, of Ray's text about an environment that could not be made."""
+    lines = [line.rstrip()[:MAX_LINE_CHARACTERS] for line in text.replace("\\n", "\n").splitlines() if line.strip()]
+    return "\n".join(lines[-MAX_TRACEBACK_LINES:])
+
+
 def _distance_from_root(failure: Failure) -> int:
     if failure.cause in _PEER_CAUSES:
-        return 3 if failure.raised else 2
-    return 1 if failure.cause == Cause.CAUSE_USER_ERROR else 0
+        return 4 if failure.raised else 2
+    if failure.cause == Cause.CAUSE_USER_ERROR:
+        return 1 if failure.raised else 3
+    return 0
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -39,6 +39,8 @@ def agent_environment(settings: ClusterSettings, *, inherited: Mapping[str, str]
         "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper": "1",
         # Workers that were promised no GPU see none.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        # pip tries again by itself; Ray would make the whole environment anew, three times, for a misspelt package.
+        "RUNTIME_ENV_RETRY_TIMES": "1",
         # The head would remember each task of each job.
         "RAY_task_events_report_interval_ms": "0",
     }

@@ -7,12 +7,14 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from trana.jobs.cluster.endings import Failure
 from trana.jobs.cluster.entrypoints import guarded, resolve
+from trana.jobs.cluster.output import capture, flush
 from trana.jobs.cluster.parent import die_with_parent
 from trana.jobs.cluster.sweeping import Process, process_of
 
@@ -50,11 +52,19 @@ class Rank:
         die_with_parent(int(os.environ["RAY_RAYLET_PID"]))
         self._should_stop = threading.Event()
 
-    def prepare(self, *, entrypoint: str, num_threads: int) -> Description | Failure:
-        """Imports the entrypoint, so that all ranks have paid for it before any of them waits for another."""
+    def prepare(self, *, entrypoint: str, num_threads: int, log: Path | None) -> Description | Failure:
+        """Imports the entrypoint, so that all ranks have paid for it before any of them waits for another.
+
+        From now on all output of the process goes to `log`, where that is given.
+        """
         os.environ["OMP_NUM_THREADS"] = str(num_threads)  # torch reads it when it is imported
-        failure = guarded(lambda: resolve(entrypoint))
-        return failure or Description(
+
+        def call() -> None:
+            if log is not None:
+                capture(log)
+            resolve(entrypoint)
+
+        return guarded(call) or Description(
             node_id=ray.get_runtime_context().get_node_id(),
             host=socket.gethostname(),
             address=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
@@ -71,6 +81,7 @@ class Rank:
             resolve(entrypoint)(**arguments, report=report, should_stop=self._should_stop.is_set)
 
         failure = guarded(call)
+        flush()
         unsent = guarded(reporter.flush)  # whatever happened, what was reported before it counts
         return failure or unsent
 

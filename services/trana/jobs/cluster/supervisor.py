@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError, RuntimeEnvSetupError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from trana.jobs.cluster.contract import AttemptRequest, Poll
-from trana.jobs.cluster.endings import Failure, death_detail, is_root, root_ending
+from trana.jobs.cluster.endings import Failure, death_detail, install_detail, is_root, root_ending, root_of
 from trana.jobs.cluster.grace import Grace
 from trana.jobs.cluster.journal import Journal
+from trana.jobs.cluster.output import last_words, log_path, tail, trim
 from trana.jobs.cluster.rank import Description, Rank
 from trana.jobs.cluster.sweeping import Process, process_of
 from trana.jobs.domain.attempt import Ending
@@ -98,6 +101,7 @@ class Supervisor:
             ending = attempt.result()
         attempt.cancel()
         await asyncio.to_thread(self._kill_ranks)
+        await asyncio.to_thread(self._trim_logs)
         self._ending = ending
         await self._tell()
 
@@ -105,6 +109,13 @@ class Supervisor:
         """Also after a good end: what the ranks hold is wanted."""
         for rank in self._ranks:
             ray.kill(rank)
+
+    def _trim_logs(self) -> None:
+        """A rank that wrote to the end had no time left to."""
+        for number in range(len(self._ranks)):
+            if log := self._log(number):
+                with contextlib.suppress(OSError):  # the ending matters more
+                    trim(log)
 
     async def _attempt(self) -> Ending:
         self._ranks = [self._create_rank(number) for number in range(self._request.gang.num_workers)]
@@ -117,7 +128,22 @@ class Supervisor:
             return Ending(Cause.CAUSE_START_TIMEOUT, f"ranks {missing} were not up within {seconds:g} s")
         if not failures:
             failures = await _failures(await self._run())
-        return root_ending(failures) if failures else Ending()
+        return await asyncio.to_thread(self._explained, failures) if failures else Ending()
+
+    def _explained(self, failures: Sequence[Failure]) -> Ending:
+        """The ending, and for the user's code what the rank wrote last: it may tell more than the cause."""
+        ending, rank = root_ending(failures), root_of(failures).rank
+        log = self._log(rank) if self._request.code else None
+        with contextlib.suppress(OSError):
+            if log and (lines := tail(log)):
+                said = "\n".join([f"last lines of rank {rank}'s output:", *lines])
+                return replace(ending, message=f"{ending.message}\n{said}")
+        return ending
+
+    def _log(self, number: int) -> Path | None:
+        """Where a rank's output is; None for an attempt without a folder."""
+        request = self._request
+        return log_path(request.folder, attempt=request.key.number, rank=number) if request.folder else None
 
     def _create_rank(self, number: int) -> Any:
         gang = self._request.gang
@@ -131,16 +157,26 @@ class Supervisor:
                 max_task_retries=0,
                 max_concurrency=2,
                 scheduling_strategy=place,
+                runtime_env=self._runtime_env(),
             )
             .remote()
         )
+
+    def _runtime_env(self) -> dict[str, Any] | None:
+        """The job's own packages, installed on top of those of the node; Ray keeps the result for the next attempt."""
+        if not self._request.pip:
+            return None
+        # Ray's own limit comes after ours, which knows what to say.
+        config = {"setup_timeout_seconds": int(self._request.start_timeout_seconds) + 60}
+        return {"pip": {"packages": list(self._request.pip), "pip_check": False}, "config": config}
 
     async def _prepare(self) -> list[Failure]:
         entrypoint, threads = self._request.entrypoint, self._num_threads
 
         async def prepare(number: int) -> Failure | None:
             prepared: Description | Failure = await self._answer(
-                number, self._ranks[number].prepare.remote(entrypoint=entrypoint, num_threads=threads)
+                number,
+                self._ranks[number].prepare.remote(entrypoint=entrypoint, num_threads=threads, log=self._log(number)),
             )
             if isinstance(prepared, Description):
                 self._descriptions[number] = prepared
@@ -175,6 +211,7 @@ class Supervisor:
             "use_gpu": request.gang.gpus_per_worker > 0,
             "folder": request.folder,
             "attempt": request.key.number,
+            "code": request.code or None,
         }
 
     def _local_rank(self, number: int) -> int:
@@ -194,6 +231,10 @@ class Supervisor:
             answer = await call
         except OutOfMemoryError as error:
             return await self._death(number, Cause.CAUSE_OUT_OF_MEMORY, str(error)[:500])
+        except RuntimeEnvSetupError as error:
+            said = install_detail(str(error))
+            message = f"pip could not install {', '.join(self._request.pip)} (training.code.pip):\n{said}"
+            return Failure(Cause.CAUSE_USER_ERROR, message, number)
         except RayActorError as error:
             return await self._death(number, Cause.CAUSE_WORKER_LOST, death_detail(str(error)))
         return answer.of_rank(number) if isinstance(answer, Failure) else answer
@@ -206,7 +247,16 @@ class Supervisor:
         if any(node["NodeID"] == where.node_id and not node["Alive"] for node in nodes):
             cause = Cause.CAUSE_NODE_LOST
         who = f"rank {number} (pid {where.process[0]} on node {where.host})"
+        if cause == Cause.CAUSE_WORKER_LOST and (words := await asyncio.to_thread(self._last_words, number)):
+            return Failure(Cause.CAUSE_USER_ERROR, f"{who} {words}", number, raised=False)
         return Failure(cause, f"{who} died: {detail}", number, raised=False)
+
+    def _last_words(self, number: int) -> str:
+        """How the user's code ended a rank; empty where it did not. Without such code, a crash is a fault of ours."""
+        log = self._log(number) if self._request.code else None
+        with contextlib.suppress(OSError):
+            return last_words(log) if log else ""
+        return ""
 
     def _news(self, after: int) -> Poll:
         reports = self._journal.after(after, max_bytes=MAX_POLLED_BYTES)

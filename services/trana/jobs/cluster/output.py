@@ -1,0 +1,189 @@
+"""The output of a rank: a file that stays small, whatever is written, and what it tells about the rank's end.
+
+`{folder}/logs/attempt-{n}/rank-{r}.log` in the job's folder, which the machines of all workers see.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import os
+import re
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from trana.v1.cause_pb2 import Cause
+
+MAX_BYTES = 2 * 2**20
+"""A longer file is cut down to its newest `KEPT_BYTES`."""
+KEPT_BYTES = 2**20
+MAX_LINES = 15
+MAX_LINE_CHARACTERS = 300
+# Between two looks at the size: so long a flood may grow.
+LOOK_SECONDS = 0.05
+
+_READ_BYTES = 2**16
+_LEFT_OUT = re.compile(rb"\[trana: ([\d,]+) bytes of output before this line were left out\]\n")
+_HEAD = "[trana: {:,} bytes of output before this line were left out]\n"
+_TRIES = 3
+_EXIT = "[trana: the process called os._exit({})]"
+_EXITED = re.compile(r"^\[trana: the process called os\._exit\((.*)\)\]$", re.MULTILINE)
+_CRASHED = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
+# Ray writes these for its own reader of logs.
+_OF_RAY = (":actor_name:", ":task_name:", ":job_id:")
+# Ray and this room end a process when its node goes, which is no fault of the user's.
+_OURS = ("ray.", "trana.jobs.")
+
+
+class LogUnwritable(Exception):
+    """The log of a rank cannot be written."""
+
+    cause = Cause.CAUSE_STORAGE_ERROR
+
+
+def log_path(folder: str, *, attempt: int, rank: int) -> Path:
+    """Where a rank's output is, `folder` being the job's."""
+    return Path(folder) / "logs" / f"attempt-{attempt}" / f"rank-{rank}.log"
+
+
+def capture(path: Path) -> None:
+    """Sends all that this process, and those it starts, write to standard output and error into the file from now on.
+
+    A crash in native code and a call of `os._exit` leave a line there, for `last_words`.
+
+    Raises:
+        LogUnwritable: The file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise LogUnwritable(f"cannot write {path}: {error.strerror}") from error
+    flush()
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a process had in its buffer when it died would be lost, and its last lines matter most.
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    faulthandler.enable(file=2, all_threads=False)
+    _watch_exit()
+    threading.Thread(target=_keep_small, args=(path,), name="output", daemon=True).start()
+
+
+def flush() -> None:
+    """Lets the file have what this process has written so far."""
+    for stream in (sys.stdout, sys.stderr):
+        # The user may have closed it, or put anything in its place.
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def trim(path: Path, *, left_out: int | None = None) -> int | None:
+    """Cuts a file that is too long down to its newest part, in place: who writes to its end may go on.
+
+    Of a flood, what is written in the moment between reading and cutting is lost, but counted. A file that is not
+    there stays so.
+
+    Args:
+        path: The file.
+        left_out: Bytes that were left out before; None where only the file knows.
+
+    Returns:
+        Bytes that have been left out by now; `left_out` where the file is as it was.
+    """
+    with suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
+        if _size(file) <= MAX_BYTES:
+            return left_out
+        if left_out is None:
+            told = _LEFT_OUT.search(file.read(_READ_BYTES))
+            left_out = int(told[1].replace(b",", b"")) if told else 0
+        kept, size = _newest(file)
+        # From the start of a line, where there is one.
+        kept = kept[kept.find(b"\n") + 1 :]
+        file.truncate(0)
+        left_out += size - len(kept)
+        head = _HEAD.format(left_out).encode()
+        # To the end, as all others do: whoever wrote just now is not written over.
+        appending = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(appending, head + kept)
+        finally:
+            os.close(appending)
+    return left_out
+
+
+def _newest(file: io.FileIO) -> tuple[bytes, int]:
+    """The newest part, and the size of all: read again while more comes, so that the last line before a pause stays."""
+    for _ in range(_TRIES):
+        size = file.seek(-KEPT_BYTES, os.SEEK_END) + KEPT_BYTES
+        kept = file.read(KEPT_BYTES)
+        if _size(file) == size:
+            break
+    return kept, _size(file)
+
+
+def _size(file: io.FileIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def tail(path: Path, *, max_lines: int = MAX_LINES) -> list[str]:
+    """The last lines of a rank's output that are not blank, as far as they can be shown; none where there is no file.
+
+    Of a crash in native code those around the line that tells it, for the stacks of the C++ below it tell little.
+    """
+    lines = [line for line in map(_shown, _end_of(path).splitlines()) if line.strip() and not line.startswith(_OF_RAY)]
+    crash = next((number for number, line in enumerate(lines) if _CRASHED.match(line)), len(lines))
+    end = min(len(lines), max(max_lines, crash + max_lines // 2))
+    return lines[max(0, end - max_lines) : end]
+
+
+def last_words(path: Path) -> str:
+    """How a process ended that ended itself, such as "called os._exit(3)"; empty where something else ended it."""
+    text = _end_of(path)
+    if exited := _EXITED.search(text):
+        return f"called os._exit({exited[1]}), which ends the worker before its training is over"
+    crashed = _CRASHED.search(text)
+    return f"crashed in native code: {crashed[1]}" if crashed else ""
+
+
+def _end_of(path: Path) -> str:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _READ_BYTES))
+        return file.read(_READ_BYTES).decode(errors="replace")
+    return ""
+
+
+def _shown(line: str) -> str:
+    """A line as a terminal would show it, more or less: of a progress bar the last state."""
+    text = line.rstrip().rpartition("\r")[2]
+    return "".join(character if character.isprintable() else " " for character in text)[:MAX_LINE_CHARACTERS]
+
+
+def _keep_small(path: Path) -> None:
+    left_out: int | None = 0
+    while True:
+        time.sleep(LOOK_SECONDS)
+        # A full or vanished disk is told by whoever needs it more.
+        with suppress(OSError):
+            left_out = trim(path, left_out=left_out)
+
+
+def _watch_exit() -> None:
+    """Has a call of `os._exit` leave a line: nothing else tells it from a kill from outside."""
+    real, process = os._exit, os.getpid()
+
+    def leave(status: int) -> None:
+        caller = str(sys._getframe(1).f_globals.get("__name__", ""))
+        # Children that were forked end by it too, and rightly.
+        if os.getpid() == process and not caller.startswith(_OURS):
+            flush()
+            os.write(2, f"\n{_EXIT.format(status)}\n".encode())
+        real(status)
+
+    os._exit = leave  # type: ignore[assignment]
