@@ -4,20 +4,22 @@ from dataclasses import dataclass
 
 from trana.trainer.data.columns import Columns
 from trana.trainer.data.fitting import check_fit
-from trana.trainer.data.memory import memory_limit
+from trana.trainer.data.memory import Limits
 from trana.trainer.data.preparing import fit
 from trana.trainer.data.preprocessing import Preprocessor
 from trana.trainer.data.reading import open_samples, uri_of
-from trana.trainer.data.samples import Decoder, Samples
-from trana.trainer.data.source import File
-from trana.trainer.data.splitting import Split, split_by_column, split_by_fractions
+from trana.trainer.data.row_groups import ParquetFile
+from trana.trainer.data.samples import Decoder, Samples, sample_bytes
+from trana.trainer.data.source import File, too_large
+from trana.trainer.data.splitting import NAMES, Split, split_by_column, split_by_fractions
+from trana.trainer.data.streaming import Stream, stream
 from trana.trainer.data.targets import find_classes
 from trana.v1 import training_pb2
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """All samples of a training.
+    """All samples of a training: in memory, or in a file from which they are streamed.
 
     Attributes:
         train: At least one sample.
@@ -30,9 +32,9 @@ class Dataset:
         input_shape: Shape of one sample, without the batch dimension.
     """
 
-    train: Samples
-    validation: Samples
-    test: Samples | None
+    train: Samples | Stream
+    validation: Samples | Stream
+    test: Samples | Stream | None
     classes: tuple[str, ...]
     class_counts: tuple[int, ...]
     one_file: bool
@@ -40,28 +42,32 @@ class Dataset:
     input_shape: tuple[int, ...]
 
 
-def load(spec: training_pb2.TrainingSpec, *, memory_limit_bytes: int | None = None) -> Dataset:
+def load(spec: training_pb2.TrainingSpec, *, memory_bytes: int | None = None) -> Dataset:
     """Reads the dataset of a training, and checks that it fits the network and the loss.
+
+    Parquet that needs more memory than it may take is streamed; of such a file only those columns are read here that
+    tell the classes, the split or what the preprocessing needs. Its values are checked when they are reached, or
+    before by `preflight`.
 
     Args:
         spec: A valid spec that has a dataset.
-        memory_limit_bytes: Most bytes of it that are held; see `memory_limit` where None.
+        memory_bytes: Most bytes that may be held where the spec has no limit; half of what is free now where None.
 
     Raises:
         DataError: If anything is wrong; the message names file, row and column, or the layer.
     """
-    limit = memory_limit_bytes or memory_limit(spec.dataset)
+    limits = Limits.of(spec.dataset, total_bytes=memory_bytes)
     columns = Columns.of(spec)
     one_file = spec.dataset.split.WhichOneof("rule") != "uris"
-    opened = _split_one(spec.dataset, columns, limit) if one_file else _open_each(spec.dataset, columns, limit)
+    opened = _split_one(spec.dataset, columns, limits) if one_file else _open_each(spec.dataset, columns, limits)
     file, split = opened[0]
     columns = columns.as_in(file)
+    is_streamed = not _fits(opened, columns, limits)
     classes = find_classes(file, split, columns.target, exact=columns.folders) if columns.is_class else {}
-    preprocessor = fit(file, split, columns, spec.dataset.preprocessing, is_streamed=False)
+    preprocessor = fit(file, split, columns, spec.dataset.preprocessing, is_streamed=is_streamed)
     decoder = Decoder(columns, preprocessor, tuple(classes))
-    parts: dict[str, Samples] = {}
-    for file, split in opened:
-        parts |= decoder.gather(file, split)
+    parts = _parts(opened, decoder, limits)
+    sample = parts["train"].peek(1)
     dataset = Dataset(
         train=parts["train"],
         validation=parts["validation"],
@@ -70,9 +76,9 @@ def load(spec: training_pb2.TrainingSpec, *, memory_limit_bytes: int | None = No
         class_counts=tuple(classes.values()),
         one_file=one_file,
         preprocessor=preprocessor,
-        input_shape=tuple(parts["train"].features.shape[1:]),
+        input_shape=tuple(sample.features.shape[1:]),
     )
-    check_fit(spec, dataset.input_shape, dataset.classes, num_values=dataset.train.targets[0].size)
+    check_fit(spec, dataset.input_shape, dataset.classes, num_values=sample.targets[0].size)
     return dataset
 
 
@@ -80,23 +86,62 @@ def load(spec: training_pb2.TrainingSpec, *, memory_limit_bytes: int | None = No
 _Opened = list[tuple[File, Split]]
 
 
-def _split_one(dataset: training_pb2.Dataset, columns: Columns, limit: int) -> _Opened:
+def _split_one(dataset: training_pb2.Dataset, columns: Columns, limits: Limits) -> _Opened:
     """Opens the one file and splits it."""
-    file = open_samples(dataset, uri_of(dataset), columns, memory_limit_bytes=limit)
+    file = open_samples(dataset, uri_of(dataset), columns, limits=limits)
     rule = dataset.split
     if rule.WhichOneof("rule") == "column":
         return [(file, split_by_column(file, rule.column))]
     return [(file, split_by_fractions(file, rule.fractions))]
 
 
-def _open_each(dataset: training_pb2.Dataset, columns: Columns, limit: int) -> _Opened:
+def _open_each(dataset: training_pb2.Dataset, columns: Columns, limits: Limits) -> _Opened:
     """Opens a file for each split; the training file's columns are those of all."""
     uris = dataset.split.uris
-    train = open_samples(dataset, uri_of(dataset), columns, memory_limit_bytes=limit)
+    train = open_samples(dataset, uri_of(dataset), columns, limits=limits)
     columns = columns.as_in(train)
     opened: _Opened = [(train, Split.all_in("train", train.count))]
     for name, uri in {"validation": uris.validation, "test": uris.test}.items():
         if uri:
-            file = open_samples(dataset, uri, columns, memory_limit_bytes=limit)
+            file = open_samples(dataset, uri, columns, limits=limits)
             opened.append((file, Split.all_in(name, file.count)))
     return opened
+
+
+def _fits(opened: _Opened, columns: Columns, limits: Limits, *, width: int | None = None) -> bool:
+    """Whether the samples may be held.
+
+    Args:
+        opened: The files.
+        columns: What samples are made of.
+        limits: How much may be held.
+        width: Values of a sample's input; as many as its columns have where None.
+
+    Raises:
+        DataError: If not, and they cannot be streamed.
+    """
+    needed = 0
+    for file, _ in opened:
+        values = sum(file.width(name) for name in columns.features) if width is None else width
+        needed += file.count * sample_bytes(values, file.width(columns.target))
+    if needed <= limits.total_bytes:
+        return True
+    file = opened[0][0]
+    if not isinstance(file, ParquetFile):
+        raise too_large(file.uri, needed, limits.total_bytes)
+    return False
+
+
+def _parts(opened: _Opened, decoder: Decoder, limits: Limits) -> dict[str, Samples | Stream]:
+    """Reads each split that has samples, or makes its stream."""
+    preprocessor = decoder.preprocessor
+    width = len(preprocessor.feature_names) if preprocessor.tabular else None
+    held = _fits(opened, decoder.columns, limits, width=width)
+    parts: dict[str, Samples | Stream] = {}
+    for file, split in opened:
+        if held or not isinstance(file, ParquetFile):
+            parts |= decoder.gather(file, split)
+        else:
+            names = [name for name in NAMES if split.size(name)]
+            parts |= {name: stream(file, split, name, decoder, limits) for name in names}
+    return parts

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from trana.trainer.data.columns import Columns
 from trana.trainer.data.images import FOLDER
-from trana.trainer.data.memory import available_bytes
+from trana.trainer.data.memory import Limits
 from trana.trainer.data.preprocessing import Category, Preprocessor
 from trana.trainer.data.reading import open_samples
 from trana.trainer.data.samples import Decoder, Samples
@@ -56,7 +56,7 @@ def read_raw(
         raise at(uri, f"is {kind}, but the network was trained on {trained}")
     target = FOLDER if folders else dataset.target
     columns = _columns(preprocessor, target if with_target else "", is_class=bool(classes), folders=folders)
-    file = open_samples(dataset, uri, columns, memory_limit_bytes=available_bytes() // 2, kind=kind)
+    file = open_samples(dataset, uri, columns, limits=Limits.of(training_pb2.Dataset()), kind=kind)
     split = Split.all_in("test", file.count)
     return Decoder(columns, preprocessor, classes).gather(file, split)["test"]
 

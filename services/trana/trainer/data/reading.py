@@ -3,6 +3,7 @@
 from trana.trainer.data.archive import read_npz, read_safetensors
 from trana.trainer.data.columns import Columns
 from trana.trainer.data.images import open_images
+from trana.trainer.data.memory import Limits
 from trana.trainer.data.row_groups import open_parquet
 from trana.trainer.data.source import File
 from trana.trainer.data.table import read_csv
@@ -14,16 +15,14 @@ def uri_of(dataset: training_pb2.Dataset) -> str:
     return str(getattr(dataset, str(dataset.WhichOneof("format"))).uri)
 
 
-def open_samples(
-    dataset: training_pb2.Dataset, uri: str, columns: Columns, *, memory_limit_bytes: int, kind: str = ""
-) -> File:
+def open_samples(dataset: training_pb2.Dataset, uri: str, columns: Columns, *, limits: Limits, kind: str = "") -> File:
     """Opens a file; reads it whole unless it is Parquet or a folder of images.
 
     Args:
         dataset: Says how it is to be read.
         uri: Where it lies.
         columns: The columns to read.
-        memory_limit_bytes: Most bytes of it that may be held.
+        limits: How much of it may be held.
         kind: Its format, where it is not that of the dataset.
 
     Raises:
@@ -40,13 +39,13 @@ def open_samples(
                 columns=choose,
                 delimiter=dataset.csv.delimiter,
                 texts=columns.texts,
-                memory_limit_bytes=memory_limit_bytes,
+                memory_limit_bytes=limits.total_bytes,
             )
         case "parquet":
-            return open_parquet(uri, columns=choose)
+            return open_parquet(uri, columns=choose, chunk_bytes=limits.chunk_bytes)
         case "safetensors":
-            return read_safetensors(uri, columns=choose, memory_limit_bytes=memory_limit_bytes)
+            return read_safetensors(uri, columns=choose, memory_limit_bytes=limits.total_bytes)
         case "npz":
-            return read_npz(uri, columns=choose, memory_limit_bytes=memory_limit_bytes)
+            return read_npz(uri, columns=choose, memory_limit_bytes=limits.total_bytes)
         case _:
             return open_images(uri, dataset.images, with_classes=bool(columns.target))

@@ -12,8 +12,6 @@ from trana.trainer.data.source import Choose, at, open_file
 from trana.trainer.data.table import TableSource
 from trana.trainer.errors import DataError
 
-# What is decoded at a time: large enough that calls cost little, small beside any limit.
-_CHUNK_BYTES = 4 * 2**20
 _VALUE_BYTES = 8
 
 
@@ -42,6 +40,7 @@ class ParquetFile:
         groups: Its row groups, in order.
         schema: Types of all columns of the file.
         footer: What Parquet tells of the file, so that it is read but once.
+        chunk_bytes: What is decoded at a time, about.
     """
 
     uri: str
@@ -49,6 +48,7 @@ class ParquetFile:
     groups: tuple[RowGroup, ...]
     schema: pa.Schema
     footer: Any
+    chunk_bytes: int
 
     @property
     def count(self) -> int:
@@ -70,11 +70,11 @@ class ParquetFile:
         return not (pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
     def chunks(self, names: Sequence[str], *, groups: Sequence[int] | None = None) -> Iterator[TableSource]:
-        """Yields the rows of some row groups (all where None) in the order given, about 4 MiB at a time.
+        """Yields the rows of some row groups (all where None) in the order given, some at a time.
 
         At any time it holds one row group as it lies in the file, and what it yielded last.
         """
-        rows = max(_CHUNK_BYTES // (_VALUE_BYTES * max(len(names), 1)), 1)
+        rows = max(self.chunk_bytes // (_VALUE_BYTES * max(len(names), 1)), 1)
         with open_file(self.uri) as file, _translated(self.uri):
             reader = parquet.ParquetFile(file, metadata=self.footer, pre_buffer=True)
             for group in range(len(self.groups)) if groups is None else groups:
@@ -86,12 +86,13 @@ class ParquetFile:
                     start += batch.num_rows
 
 
-def open_parquet(uri: str, *, columns: Choose) -> ParquetFile:
+def open_parquet(uri: str, *, columns: Choose, chunk_bytes: int) -> ParquetFile:
     """Reads what a Parquet file tells of itself; no row of it.
 
     Args:
         uri: Where it lies.
         columns: Gives the columns to read for the names of those there are.
+        chunk_bytes: What of it is decoded at a time.
 
     Raises:
         DataError: If it is absent, empty or not Parquet.
@@ -102,7 +103,7 @@ def open_parquet(uri: str, *, columns: Choose) -> ParquetFile:
         names = columns(list(schema.names))
         if not footer.num_rows:
             raise at(uri, "has no rows")
-        return ParquetFile(uri, names, tuple(_groups(footer, names)), schema, footer)
+        return ParquetFile(uri, names, tuple(_groups(footer, names)), schema, footer, chunk_bytes)
 
 
 def _groups(footer: Any, names: list[str]) -> Iterator[RowGroup]:

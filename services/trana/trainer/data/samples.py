@@ -36,9 +36,20 @@ class Samples:
         """Returns a copy of some samples."""
         return Samples(self.features[places], self.targets[places], self.rows[places])
 
+    def peek(self, count: int) -> "Samples":
+        """Returns the first samples, at most so many."""
+        return Samples(self.features[:count], self.targets[:count], self.rows[:count])
+
     def room_for(self, count: int) -> "Samples":
         """Makes room for so many samples of the kind."""
         return Samples(*(np.empty((count, *array.shape[1:]), array.dtype) for array in self._arrays))
+
+    @staticmethod
+    def joined(parts: Sequence["Samples"]) -> "Samples":
+        """Returns the samples of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        return Samples(*(np.concatenate(arrays) for arrays in zip(*(part._arrays for part in parts), strict=True)))
 
     def put(self, places: slice | Rows, samples: "Samples") -> None:
         """Writes samples to places."""
@@ -100,7 +111,6 @@ class Decoder:
         return encode(source, rows, columns.target, self.classes, split=split, exact=columns.folders)
 
 
-def sample_bytes(input_shape: Sequence[int], target_width: int) -> int:
-    """Returns what a decoded sample takes: its values, of 4 bytes or (ids and classes) 8, and its row."""
-    values = int(np.prod(input_shape, dtype=np.int64))
-    return 4 * values + 8 * target_width + 8
+def sample_bytes(values: int, target_values: int) -> int:
+    """Returns what a decoded sample takes: 4 bytes for each value, 8 for each of the target, and 8 for its row."""
+    return 4 * values + 8 * target_values + 8
