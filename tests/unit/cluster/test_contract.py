@@ -21,6 +21,8 @@ def test_a_request_survives_the_way_to_the_agent() -> None:
         folder="/jobs/iris",
         entrypoint="m:f",
         start_timeout_seconds=1.5,
+        code="/bundles/0a.zip",
+        pip=("lightning>=2.6", "keras"),
     )
     assert AttemptRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
 

@@ -331,6 +331,20 @@ async def test_job_gives_its_place_back_only_when_it_is_removed(house: House, mo
     await house.until(lambda: AttemptKey("b", 1) in house.cluster.there)
 
 
+async def test_attempt_is_given_the_users_code_and_time_to_install_its_packages(house: House) -> None:
+    made = spec()
+    made.training.code.bundle = f"bundles/{'0a' * 32}"
+    made.training.code.pip.append("lightning>=2.6")
+    await house.store.create_job(changes.created(record("a", spec=made)), Request("", "x"))
+    await house.submit("b")
+    await house.until(lambda: AttemptKey("b", 1) in house.cluster.there)
+    code, plain = house.cluster.there[A1].request, house.cluster.there[AttemptKey("b", 1)].request
+    assert code.code == str(house.folder / "bundles" / f"{'0a' * 32}.zip")
+    assert code.pip == ("lightning>=2.6",)
+    assert (plain.code, plain.pip) == ("", ())
+    assert code.start_timeout_seconds == plain.start_timeout_seconds + 900
+
+
 async def test_orphan_in_the_cluster_is_removed(house: House) -> None:
     await house.cluster.start_attempt(AttemptRequest(AttemptKey("forgotten", 3), b"", Gang(1, 1), "f"))
     house.seconds += 60

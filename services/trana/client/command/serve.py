@@ -63,6 +63,10 @@ def serve(
         Path | None,
         typer.Option("--ready-file", metavar="FILE", help="Written with the addresses, in JSON, once it serves."),
     ] = None,
+    allow_code: Annotated[
+        bool | None,
+        typer.Option("--allow-code/--no-allow-code", help="Whether jobs may bring code of their own (they may)."),
+    ] = None,
     start_timeout_seconds: Annotated[
         float | None,
         typer.Option("--start-timeout-seconds", metavar="S", help="For an attempt's workers to be up (120)."),
@@ -101,5 +105,8 @@ def service_command(options: Mapping[str, object]) -> list[str]:
         raise fail("the service is not installed here: pip install 'trana[server,trainer]'", ExitCode.WRONG_USAGE)
     command = [sys.executable, "-m", SERVICE_MODULE]
     for name, value in options.items():
-        command += [name, str(value)] if value is not None else []
+        if isinstance(value, bool):
+            command.append(name if value else f"--no-{name.removeprefix('--')}")
+        elif value is not None:
+            command += [name, str(value)]
     return command

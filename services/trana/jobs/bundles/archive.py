@@ -6,9 +6,11 @@ what came out is believed.
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import stat
+import struct
 import sys
 import unicodedata
 import zipfile
@@ -30,6 +32,8 @@ _PIECE_BYTES = 2**20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _LOCAL_HEADER_BYTES = 30
+# What zipfile raises, at one place or another, of bytes that are no archive.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, ValueError, OverflowError, EOFError)
 _DRIVE = re.compile("[A-Za-z]:")
 
 
@@ -59,12 +63,12 @@ def check_archive(path: Path) -> Contents:
         entries = archive.infolist()
         if len(entries) > MAX_FILES:
             raise BundleTooLarge(f"the archive has {len(entries):,} files, more than {MAX_FILES:,}: leave out data")
+        files = _files(entries)
+        if not files:
+            raise InvalidBundle("holds no file: pack the code that the job names")
         _check_entries(entries)
         _check_overlap(entries, end=archive.start_dir)
-        contents = Contents(_inflate(archive, entries), _files(entries))
-        if not contents.files:
-            raise InvalidBundle("holds no file: pack the code that the job names")
-        return contents
+        return Contents(_inflate(archive, entries), files)
 
 
 def read_contents(path: Path) -> Contents:
@@ -100,12 +104,22 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, UnicodeDecodeError, EOFError) as error:
+    except OSError as error:
+        # A place before the start of the file; all others are faults of the disk.
+        if error.errno != errno.EINVAL:
+            raise
+        raise InvalidBundle("is no whole zip archive: it points out of itself") from error
+    except _DAMAGE as error:
         raise InvalidBundle(f"is no whole zip archive: {error}") from error
 
 
 def _files(entries: Sequence[zipfile.ZipInfo]) -> tuple[str, ...]:
-    return tuple(entry.filename for entry in entries if not entry.is_dir())
+    return tuple(entry.filename for entry in entries if not _is_folder(entry))
+
+
+def _is_folder(entry: zipfile.ZipInfo) -> bool:
+    # Not `is_dir`: that breaks down at an empty name.
+    return entry.filename.endswith("/")
 
 
 def _check_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
@@ -120,7 +134,7 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
         if key in seen:
             raise InvalidBundle(f"holds {seen[key]!r} and {name!r}, which are one file on some systems")
         seen[key] = name
-        if not entry.is_dir():
+        if not _is_folder(entry):
             files.add(key)
     for key, name in seen.items():
         parts = key.split("/")
@@ -162,6 +176,8 @@ def _check_overlap(entries: Sequence[zipfile.ZipInfo], *, end: int) -> None:
     ends = [entry.header_offset for entry in ordered[1:]] + [end]
     for entry, limit in zip(ordered, ends, strict=True):
         least = _LOCAL_HEADER_BYTES + len(entry.orig_filename) + entry.compress_size
+        if entry.header_offset < 0:
+            raise InvalidBundle(f"is no whole zip archive: {entry.filename!r} lies before its start")
         if entry.header_offset + least > limit:
             raise BundleTooLarge(f"the archive's file {entry.filename!r} overlaps another: pack it anew")
 

@@ -136,7 +136,7 @@ def tail(path: Path, *, max_lines: int = MAX_LINES) -> list[str]:
 
     Of a crash in native code those around the line that tells it, for the stacks of the C++ below it tell little.
     """
-    lines = [line for line in map(_shown, _end_of(path).splitlines()) if line.strip() and not line.startswith(_OF_RAY)]
+    lines = [line for line in map(_shown, _end_of(path).split("\n")) if line.strip() and not line.startswith(_OF_RAY)]
     crash = next((number for number, line in enumerate(lines) if _CRASHED.match(line)), len(lines))
     end = min(len(lines), max(max_lines, crash + max_lines // 2))
     return lines[max(0, end - max_lines) : end]
@@ -162,7 +162,7 @@ def _end_of(path: Path) -> str:
 def _shown(line: str) -> str:
     """A line as a terminal would show it, more or less: of a progress bar the last state."""
     text = line.rstrip().rpartition("\r")[2]
-    return "".join(character if character.isprintable() else " " for character in text)[:MAX_LINE_CHARACTERS]
+    return "".join(character if character.isprintable() else " " for character in text)[:MAX_LINE_CHARACTERS].rstrip()
 
 
 def _keep_small(path: Path) -> None:
