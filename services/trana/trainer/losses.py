@@ -17,11 +17,13 @@ class Loss:
     """What is minimised.
 
     Attributes:
-        per_sample: Takes the network's output and the targets; returns losses of shape (count,).
+        per_sample: Takes the network's output and the targets; returns losses of shape (count,), for training steps.
+        measured: The same for the learning curve: without what only regularises.
         is_right: Takes the same; returns booleans of shape (count,). None where the target is no class.
     """
 
     per_sample: PerSample
+    measured: PerSample
     is_right: PerSample | None
 
 
@@ -29,16 +31,24 @@ def build_loss(loss: training_pb2.Loss) -> Loss:
     """Builds the declared loss; meanings are those of torch.nn.functional."""
     match loss.WhichOneof("kind"):
         case "cross_entropy":
-            return Loss(_cross_entropy, lambda output, targets: output.argmax(1) == targets)
+            return Loss(_cross_entropy, _cross_entropy, lambda output, targets: output.argmax(1) == targets)
         case "bce":
-            return Loss(_binary_cross_entropy, lambda output, targets: (output.flatten() > 0) == (targets > 0))
+            return Loss(
+                _binary_cross_entropy,
+                _binary_cross_entropy,
+                lambda output, targets: (output.flatten() > 0) == (targets > 0),
+            )
         case "mse":
-            return Loss(_mean(functional.mse_loss), None)
+            return _regression(_mean(functional.mse_loss))
         case "l1":
-            return Loss(_mean(functional.l1_loss), None)
+            return _regression(_mean(functional.l1_loss))
         case _:
             delta = loss.huber.delta if loss.huber.HasField("delta") else 1.0
-            return Loss(_mean(partial(functional.huber_loss, delta=delta)), None)
+            return _regression(_mean(partial(functional.huber_loss, delta=delta)))
+
+
+def _regression(per_sample: PerSample) -> Loss:
+    return Loss(per_sample, per_sample, None)
 
 
 def _cross_entropy(output: Tensor, targets: Tensor) -> Tensor:

@@ -6,11 +6,9 @@ from typing import Any
 import torch
 from google.protobuf.message import Message
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from trana.spec.shapes import layer_shapes
 from trana.trainer.errors import UserError
-from trana.trainer.place import Place
 from trana.v1 import network_pb2
 
 Shape = tuple[int, ...]
@@ -46,30 +44,6 @@ def build_network(network: network_pb2.Network, input_shape: Shape, *, seed: int
 def count_parameters(network: nn.Module) -> int:
     """Returns how many numbers the network learns."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def replicate(network: nn.Module, place: Place, features: Tensor) -> nn.Module:
-    """Makes the network one of a group whose gradients are averaged after each backward pass.
-
-    Args:
-        network: On the place's device, the same on every rank.
-        place: Where this rank runs; alone, the network is returned as it is.
-        features: A few samples, to try it on.
-    """
-    if place.world_size == 1:
-        return network
-    devices = [place.device] if place.device.type == "cuda" else None
-    # Buffers are shared before each evaluation; in training mode nobody reads them.
-    replica = DistributedDataParallel(
-        network, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
-    )
-    # DDP arranges its buckets anew after the first pass (with static_graph, one later), and that changes the order in
-    # which three or more ranks' gradients are summed. With a trial pass, one without dropout or effect, every real
-    # step has the same order, so that a resumed training repeats an uninterrupted one bit by bit.
-    replica.eval()
-    replica(features).sum().backward()
-    replica.zero_grad(set_to_none=True)
-    return replica
 
 
 def needs_batches(network: nn.Module) -> bool:

@@ -1,8 +1,60 @@
-"""The learning rate over time: a pure function, so that a resumed training needs no scheduler's state."""
+"""The learning rate over time: for a declared schedule a pure function, so that it has no state to be resumed."""
 
 import math
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+from torch.optim import Optimizer
+
+from trana.trainer.optimizer import base_learning_rate, set_learning_rate
 from trana.v1 import training_pb2
+
+
+class Schedule(Protocol):
+    """Sets the learning rate of an optimiser."""
+
+    def before_step(self, *, epoch: int, step: int, num_steps: int, drops: int) -> float:
+        """Sets the learning rate of a step, and returns it; arguments as in `learning_rate`."""
+
+    def after_step(self) -> None:
+        """Called after each step of the optimiser."""
+
+    def after_epoch(self, *, val_loss: float) -> None:
+        """Called after each epoch has been evaluated."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Returns what `load` needs to go on from here, as JSON knows it."""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state."""
+
+
+class DeclaredSchedule:
+    """The schedule that a spec declares; the drops of a plateau are counted in the progress."""
+
+    def __init__(self, spec: training_pb2.TrainingSpec, optimizer: Optimizer) -> None:
+        self._spec = spec
+        self._optimizer = optimizer
+        self._base = base_learning_rate(spec.optimizer)
+
+    def before_step(self, *, epoch: int, step: int, num_steps: int, drops: int) -> float:
+        """See `Schedule.before_step`."""
+        rate = learning_rate(self._spec, self._base, epoch=epoch, step=step, num_steps=num_steps, drops=drops)
+        set_learning_rate(self._optimizer, rate)
+        return rate
+
+    def after_step(self) -> None:
+        """Has nothing to do."""
+
+    def after_epoch(self, *, val_loss: float) -> None:
+        """Has nothing to do."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Returns nothing."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Has nothing to go on from."""
 
 
 def learning_rate(
