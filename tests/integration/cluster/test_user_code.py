@@ -157,24 +157,21 @@ def wheel(folder: Path) -> Path:
 async def test_packages_of_a_job_are_there_for_its_ranks_alone(
     cluster: Cluster, key: AttemptKey, tmp_path: Path
 ) -> None:
-    await start(cluster, key, "rude:use_package", gang=ONE, folder=tmp_path, code="/code.zip")
-    _, ending = await followed(cluster, key)
+    """Both at once: what takes long is to copy the environment that they come on top of."""
+    absent = (str(tmp_path / "absent-1.0-py3-none-any.whl"),)
+    wrong = AttemptKey(key.job, 2)
+    await start(cluster, key, "rude:use_package", gang=ONE, folder=tmp_path, code="/c.zip", pip=(str(wheel(tmp_path)),))
+    await start(cluster, wrong, "rude:talk", gang=ONE, folder=tmp_path, code="/c.zip", pip=absent)
+    reports, ending = await followed(cluster, key, seconds=150)
+    assert ending.good, ending.message
+    assert reports[0][1].startswith(b"toolbox 1.2 ")
+    _, ending = await followed(cluster, wrong, seconds=150)
+    assert ending.cause == Cause.CAUSE_USER_ERROR
+    assert ending.message.startswith(f"rank 0: pip could not install {absent[0]} (training.code.pip):\n")
+    assert "\nERROR: Could not install packages" in ending.message
+    await cluster.remove_attempt(wrong)
+    without = AttemptKey(key.job, 3)
+    await start(cluster, without, "rude:use_package", gang=ONE, folder=tmp_path, code="/c.zip")
+    _, ending = await followed(cluster, without)
     assert ending.cause == Cause.CAUSE_USER_ERROR
     assert "No module named 'toolbox'" in ending.message
-    pip = (str(wheel(tmp_path)),)
-    second = AttemptKey(key.job, 2)
-    await start(cluster, second, "rude:use_package", gang=ONE, folder=tmp_path, code="/code.zip", pip=pip)
-    reports, ending = await followed(cluster, second, seconds=150)
-    assert ending == Ending()
-    assert reports[0][1].startswith(b"toolbox 1.2 ")
-
-
-async def test_a_package_that_cannot_be_installed_is_the_users_fault(
-    cluster: Cluster, key: AttemptKey, tmp_path: Path
-) -> None:
-    pip = (str(tmp_path / "absent-1.0-py3-none-any.whl"),)
-    await start(cluster, key, "rude:talk", folder=tmp_path, code="/code.zip", pip=pip)
-    _, ending = await followed(cluster, key, seconds=150)
-    assert ending.cause == Cause.CAUSE_USER_ERROR
-    assert "pip could not install" in ending.message.splitlines()[0]
-    assert "absent-1.0-py3-none-any.whl" in ending.message.partition("\n")[2]

@@ -52,7 +52,9 @@ def test_the_version_is_told(trana: Trana) -> None:
 def test_serve_has_every_option_of_the_service(trana: Trana) -> None:
     text = trana("serve", "--help").stdout
     for field in Settings.model_fields:
-        assert f"--{field.replace('_', '-')} " in text
+        option = field.replace("_", "-")
+        # A switch that is on has only the way to turn it off.
+        assert f"--{option} " in text or f"--no-{option} " in text
     assert "TRANA_LISTEN" in text
 
 

@@ -8,6 +8,7 @@ from trana.jobs.cluster.endings import (
     Failure,
     death_detail,
     failure_of,
+    install_detail,
     root_ending,
 )
 from trana.jobs.domain.attempt import Ending
@@ -128,3 +129,15 @@ def test_advice_about_deaths_in_general_is_left_out() -> None:
 def test_a_death_without_detail_is_told_as_it_is() -> None:
     text = "The actor died.\n\tclass_name: Rank\nIts owner has died."
     assert death_detail(text) == "The actor died. Its owner has died."
+
+
+def test_of_a_failed_installation_pips_own_words_are_told() -> None:
+    text = (
+        "Failed to set up runtime environment.\nTraceback (most recent call last):\n  File ray/pip.py\n"
+        "Run cmd[5] failed with the following details.\nLast 50 lines of stdout:\n"
+        "    Looking in indexes: https://packages.example/simple\n"
+        "    Processing /w/a.whl (from -r /tmp/ray/requirements.txt (line 1))\n"
+        "    ERROR: No matching distribution found for lightening\n"
+    )
+    assert install_detail(text) == "Processing /w/a.whl\nERROR: No matching distribution found for lightening"
+    assert install_detail("Failed.\nno virtualenv") == "Failed.\nno virtualenv"

@@ -63,10 +63,9 @@ def serve(
         Path | None,
         typer.Option("--ready-file", metavar="FILE", help="Written with the addresses, in JSON, once it serves."),
     ] = None,
-    allow_code: Annotated[
-        bool | None,
-        typer.Option("--allow-code/--no-allow-code", help="Whether jobs may bring code of their own (they may)."),
-    ] = None,
+    no_allow_code: Annotated[
+        bool, typer.Option("--no-allow-code", help="Refuse jobs that bring code of their own.")
+    ] = False,
     start_timeout_seconds: Annotated[
         float | None,
         typer.Option("--start-timeout-seconds", metavar="S", help="For an attempt's workers to be up (120)."),
@@ -106,7 +105,7 @@ def service_command(options: Mapping[str, object]) -> list[str]:
     command = [sys.executable, "-m", SERVICE_MODULE]
     for name, value in options.items():
         if isinstance(value, bool):
-            command.append(name if value else f"--no-{name.removeprefix('--')}")
+            command += [name] if value else []
         elif value is not None:
             command += [name, str(value)]
     return command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ MAX_LINE_CHARACTERS = 500
 MAX_MESSAGE_CHARACTERS = 2000
 
 _ROOM = __name__.rpartition(".")[0]
+# Ray hands pip a file of its own, which the user never saw.
+_OF_REQUIREMENTS = re.compile(r" \(from -r \S+ \(line \d+\)\)")
 _PEER_CAUSES = frozenset({Cause.CAUSE_WORKER_LOST, Cause.CAUSE_NODE_LOST})
 
 
@@ -96,9 +99,11 @@ def death_detail(text: str) -> str:
 
 
 def install_detail(text: str) -> str:
-    """What pip said last, of Ray's text about an environment that could not be made."""
-    lines = [line.rstrip()[:MAX_LINE_CHARACTERS] for line in text.replace("\\n", "\n").splitlines() if line.strip()]
-    return "\n".join(lines[-MAX_TRACEBACK_LINES:])
+    """What pip said last, of Ray's text about an environment that could not be made, without Ray's own frames."""
+    _, found, said = text.partition(" lines of stdout:")
+    lines = [_OF_REQUIREMENTS.sub("", line).strip() for line in (said if found else text).splitlines()]
+    told = [line[:MAX_LINE_CHARACTERS] for line in lines if line and not line.startswith("Looking in ")]
+    return "\n".join(told[-MAX_TRACEBACK_LINES:])
 
 
 def _distance_from_root(failure: Failure) -> int:
