@@ -10,10 +10,16 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import startup, submissions, throughput
+from benchmarks import startup, streaming, submissions, throughput
 from benchmarks.rows import Row
 
-ALL = {"startup": startup.measure, "throughput": throughput.measure, "submissions": submissions.measure}
+ALL = {
+    "startup": startup.measure,
+    "throughput": throughput.measure,
+    "streaming": streaming.measure,
+    "streaming-memory": streaming.measure_memory,
+    "submissions": submissions.measure,
+}
 
 
 def main() -> int:

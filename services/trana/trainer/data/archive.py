@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 from safetensors import SafetensorError
 
-from trana.trainer.data.source import Choose, at, read_whole, too_large
+from trana.trainer.data.source import Choose, Texts, at, read_whole, too_large
 from trana.trainer.errors import DataError
 
 # Booleans, signed and unsigned integers, floating-point numbers.
@@ -71,7 +71,7 @@ class ArchiveSource:
             raise self.error(f"holds {array.dtype}, not numbers", column=name)
         return array
 
-    def texts(self, name: str, *, missing: bool = False) -> list[str]:
+    def texts(self, name: str, *, missing: bool = False) -> Texts:
         """Returns an array of one value per sample as texts."""
         array = self.arrays[name]
         if array.size != len(array):
@@ -83,7 +83,7 @@ class ArchiveSource:
         texts = ["" if value != value else str(value).strip() for value in array.ravel().tolist()]
         if "" in texts and not missing:
             raise self.error("the value is missing", row=texts.index(""), column=name)
-        return texts
+        return np.array(texts, np.str_)
 
     def is_class(self, name: str) -> bool:
         """Whether an array holds one text, boolean or whole number per sample."""

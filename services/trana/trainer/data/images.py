@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from pyarrow import fs
 
-from trana.trainer.data.source import at, reached
+from trana.trainer.data.source import Texts, at, reached
 from trana.trainer.errors import DataError
 from trana.v1 import training_pb2
 
@@ -88,9 +88,9 @@ class ImageSource:
                 pass
         return pixels
 
-    def texts(self, name: str, *, missing: bool = False) -> list[str]:  # noqa: ARG002 - none is missing
+    def texts(self, name: str, *, missing: bool = False) -> Texts:  # noqa: ARG002 - none is missing
         """Returns the folders' names."""
-        return [PurePosixPath(path).parts[0] for path in self.paths]
+        return np.array([PurePosixPath(path).parts[0] for path in self.paths], np.str_)
 
     def _decode(self, row: int) -> np.ndarray[Any, Any]:
         channels, height, width = self.shape

@@ -75,7 +75,7 @@ class _Gathered:
         """Takes some training samples into account."""
         missing = self._filled_by is not None
         if self._is_category:
-            texts, counts = np.unique(np.array(source.texts(name, missing=missing))[rows], return_counts=True)
+            texts, counts = np.unique(source.texts(name, missing=missing)[rows], return_counts=True)
             for text, count in zip(texts.tolist(), counts.tolist(), strict=True):
                 self._categories[canonical(text) if text else ""] += count
             if len(self._categories) > _MAX_CATEGORIES:

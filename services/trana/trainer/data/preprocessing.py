@@ -187,7 +187,7 @@ def _scaled(given: Array, parts: tuple[Number, ...]) -> Array:
 
 
 def _one_hot(source: Source, rows: Rows, name: str, part: Category) -> Array:
-    texts = np.array(source.texts(name, missing=part.fill is not None))[rows]
+    texts = source.texts(name, missing=part.fill is not None)[rows]
     distinct, inverse = np.unique(texts, return_inverse=True)
     place = {value: index for index, value in enumerate(part.values)}
     # One row beside those of the values, all zeroes, for what no training sample has.

@@ -20,6 +20,9 @@ _MAX_QUOTE = 60
 Choose = Callable[[list[str]], list[str]]
 
 
+Texts = np.ndarray[Any, np.dtype[np.str_]]
+
+
 class Source(Protocol):
     """Samples of one file, all of them or a stretch: the columns that were asked for."""
 
@@ -50,8 +53,8 @@ class Source(Protocol):
             DataError: If a value is missing or is not a number; it names file, row and column.
         """
 
-    def texts(self, name: str, *, missing: bool = False) -> list[str]:
-        """Returns a column as `count` texts; numbers are written out.
+    def texts(self, name: str, *, missing: bool = False) -> Texts:
+        """Returns a column as texts, of shape (count,); numbers are written out.
 
         Args:
             name: The column.

@@ -149,7 +149,7 @@ def split_by_column(file: File, rule: training_pb2.ColumnSplit) -> Split:
     words = [getattr(rule, name) or name for name in NAMES]
     split = Split(np.empty(file.count, np.uint8))
     for source in file.chunks([rule.name]):
-        given = np.array(source.texts(rule.name))
+        given = source.texts(rule.name)
         known = np.isin(given, words)
         if not known.all():
             row = int(np.argmin(known))

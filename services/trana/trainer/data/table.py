@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from trana.trainer.data.source import Choose, at, listed, quoted, read_whole
+from trana.trainer.data.source import Choose, Texts, at, listed, quoted, read_whole
 from trana.trainer.errors import DataError
 
 # What Python's "surrogateescape" makes of bytes that are not UTF-8.
@@ -66,14 +66,14 @@ class TableSource:
         column = self._column(name, missing=missing)
         if _is_text(column.type):
             return self._parse(name, column)
-        if pa.types.is_integer(column.type):
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             return np.asarray(column.to_numpy())
         try:
             return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise self.error(f"holds {column.type}, not numbers", column=name) from error
 
-    def texts(self, name: str, *, missing: bool = False) -> list[str]:
+    def texts(self, name: str, *, missing: bool = False) -> Texts:
         """Returns a column as texts."""
         column = self._column(name, missing=missing)
         if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
@@ -81,9 +81,16 @@ class TableSource:
                 raise self.error("the value is missing", row=pc.is_nan(column).index(True).as_py(), column=name)
             column = pc.if_else(pc.is_nan(column), None, column)
         try:
-            return [(text or "").strip() for text in pc.cast(column, pa.string()).to_pylist()]
+            texts = pc.fill_null(pc.cast(column, pa.string()), "")
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise self.error(f"holds {column.type}, neither texts nor numbers", column=name) from error
+        # Mostly there are few different ones, and only those become objects of Python.
+        encoded = texts.combine_chunks().dictionary_encode()
+        distinct = np.array([text.strip() for text in encoded.dictionary.to_pylist()], np.str_)
+        values = np.asarray(distinct[encoded.indices.to_numpy()])
+        if "" in distinct and not missing:
+            raise self.error("the value is missing", row=int(np.argmax(values == "")), column=name)
+        return values
 
     def is_class(self, name: str) -> bool:
         """Whether a column holds texts, booleans or whole numbers; those of a CSV file are written without a point."""

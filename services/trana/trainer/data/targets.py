@@ -39,7 +39,7 @@ def find_classes(file: File, split: Split, name: str, *, exact: bool) -> dict[st
     """
     texts: Counter[str] = Counter()
     for source in file.chunks([name]):
-        texts.update(np.array(source.texts(name))[split.rows_in("train", source)].tolist())
+        texts.update(source.texts(name)[split.rows_in("train", source)].tolist())
         if len(texts) > _MAX_CLASSES:
             message = f"has more than {_MAX_CLASSES:,} different values, so it is no class; use mse, l1 or huber"
             raise file.error(message, column=name)
@@ -79,7 +79,7 @@ def encode(
     numbers = [_number(text) for text in classes]
     numeric = None not in numbers and not exact
     known: dict[_Key | None, int] = {key: index for index, key in enumerate(numbers if numeric else classes)}
-    texts, places, inverse = np.unique(np.array(source.texts(name))[rows], return_index=True, return_inverse=True)
+    texts, places, inverse = np.unique(source.texts(name)[rows], return_index=True, return_inverse=True)
     codes = np.array([known.get(_number(text) if numeric else text, -1) for text in texts.tolist()], np.int64)
     if (codes < 0).any():
         place = int(places[codes < 0].min())
