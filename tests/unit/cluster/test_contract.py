@@ -21,6 +21,7 @@ def test_a_request_survives_the_way_to_the_agent() -> None:
         folder="/jobs/iris",
         entrypoint="m:f",
         start_timeout_seconds=1.5,
+        install_timeout_seconds=60.0,
         code="/bundles/0a.zip",
         pip=("lightning>=2.6", "keras"),
     )

@@ -112,6 +112,7 @@ def test_a_link_that_leads_out_of_the_job_is_not_followed(tmp_path: Path) -> Non
         b"\xff" * 8,
         struct.pack("<Q", 2) + b"[]",
         struct.pack("<Q", 7) + b'{"a":1}',
+        struct.pack("<Q", 24) + b'{"a":{"shape":["x",{}]}}',
         struct.pack("<Q", 9) + b"no json !",
         struct.pack("<Q", 14) + b'{"a":{"shape":',
         struct.pack("<Q", 60_000) + b"[" * 60_000,

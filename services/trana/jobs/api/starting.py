@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 from urllib.parse import unquote, urlparse
 
 from trana.jobs.domain.errors import CheckpointUnusable
@@ -15,8 +15,8 @@ from trana.v1.training_pb2 import TrainingSpec
 
 NETWORK = "network.safetensors"
 STATE = "state.json"
-# The format's own limit.
-_MAX_HEADER_BYTES = 100_000_000
+# Files of a job are written by workers, which run what users send. A header has about 150 bytes for each tensor.
+_MAX_HEADER_BYTES = 32 * 2**20
 _MAX_STATE_BYTES = 64 * 2**20
 
 
@@ -37,17 +37,16 @@ def check_start(training: TrainingSpec, *, jobs_folder: Path) -> None:
     folder = _folder(name, jobs_folder)
     try:
         found = _read_shapes(folder / NETWORK)
-        state = _read_state(folder / STATE)
+        shape = _read_input_shape(folder / STATE)
     except (OSError, ValueError, struct.error, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise _unusable(name, f"its files in {folder} cannot be read: {why}") from error
     if not training.HasField("network"):
         return
-    shape = state.get("input_shape")
     try:
-        wrong = first_difference(training.network, tuple(shape) if shape else None, found)
+        wrong = first_difference(training.network, shape, found)
     except ShapeError as error:
-        raise _unusable(name, f"its samples of shape {tuple(shape or ())} do not fit the network: {error}") from error
+        raise _unusable(name, f"its samples of shape {shape} do not fit the network: {error}") from error
     if wrong:
         raise _unusable(name, f"it is of another network: {wrong}")
 
@@ -60,7 +59,7 @@ def _folder(name: str, jobs_folder: Path) -> Path:
         return folder
     _, job, _, kind = name.split("/")
     if not (jobs_folder / job).is_dir():
-        raise _unusable(name, f"there is no job {job!r} with files")
+        raise _unusable(name, f"there is no job {job!r}, or it has not started")
     folder = (jobs_folder / job / "checkpoints" / kind).resolve()
     # The link was made by a worker, which runs what users send.
     if not folder.is_relative_to((jobs_folder / job).resolve()) or not folder.is_dir():
@@ -78,18 +77,25 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     if not isinstance(header, dict):
         raise ValueError(f"{path.name} has no header")
     try:
-        return {name: tuple(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}
+        shapes = {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path.name} has a damaged header") from error
+    if not all(map(_is_shape, shapes.values())):
+        raise ValueError(f"{path.name} has a damaged header")
+    return {name: tuple(shape) for name, shape in shapes.items()}
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_input_shape(path: Path) -> tuple[int, ...] | None:
+    """The shape of the samples that the network was trained on; None where a loop of the user's did not tell."""
     if path.stat().st_size > _MAX_STATE_BYTES:
         raise ValueError(f"{path.name} is too large")
     state = json.loads(path.read_bytes())
-    if not isinstance(state, dict):
-        raise ValueError(f"{path.name} is no object")
-    return state
+    shape = state.get("input_shape") if isinstance(state, dict) else None
+    return tuple(shape) or None if _is_shape(shape) else None
+
+
+def _is_shape(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
 
 
 def _unusable(name: str, why: str) -> CheckpointUnusable:

@@ -74,7 +74,8 @@ class AttemptRequest:
         gang: The workers and what each of them holds.
         folder: The job's storage folder, handed to the entrypoint.
         entrypoint: `module:function`, resolved in the workers.
-        start_timeout_seconds: How long it may take until all workers are up, their packages installed.
+        start_timeout_seconds: How long it may take until the workers have their places, and then until all are up.
+        install_timeout_seconds: How much longer they may take to be up, for the packages that are installed before.
         code: Path of the user's code, a zip archive, handed to the entrypoint; empty where there is none.
         pip: Packages that pip installs for the workers of this attempt alone.
     """
@@ -85,6 +86,7 @@ class AttemptRequest:
     folder: str
     entrypoint: str = "trana.trainer.worker:run"
     start_timeout_seconds: float = 120.0
+    install_timeout_seconds: float = 0.0
     code: str = ""
     pip: tuple[str, ...] = ()
 
@@ -98,6 +100,7 @@ class AttemptRequest:
             "folder": self.folder,
             "entrypoint": self.entrypoint,
             "start_timeout_seconds": self.start_timeout_seconds,
+            "install_timeout_seconds": self.install_timeout_seconds,
             "code": self.code,
             "pip": list(self.pip),
         }
@@ -112,6 +115,7 @@ class AttemptRequest:
             folder=values["folder"],
             entrypoint=values["entrypoint"],
             start_timeout_seconds=values["start_timeout_seconds"],
+            install_timeout_seconds=values["install_timeout_seconds"],
             code=values["code"],
             pip=tuple(values["pip"]),
         )

@@ -120,12 +120,12 @@ class Supervisor:
     async def _attempt(self) -> Ending:
         self._ranks = [self._create_rank(number) for number in range(self._request.gang.num_workers)]
         try:
-            async with asyncio.timeout(self._request.start_timeout_seconds):
+            async with asyncio.timeout(self._start_seconds):
                 failures = await self._prepare()
         except TimeoutError:
             missing = sorted(set(range(len(self._ranks))) - set(self._descriptions))
-            seconds = self._request.start_timeout_seconds
-            return Ending(Cause.CAUSE_START_TIMEOUT, f"ranks {missing} were not up within {seconds:g} s")
+            message = f"ranks {missing} were not up within {self._start_seconds:g} s"
+            return Ending(Cause.CAUSE_START_TIMEOUT, message)
         if not failures:
             failures = await _failures(await self._run())
         return await asyncio.to_thread(self._explained, failures) if failures else Ending()
@@ -167,7 +167,7 @@ class Supervisor:
         if not self._request.pip:
             return None
         # Ray's own limit comes after ours, which knows what to say.
-        config = {"setup_timeout_seconds": int(self._request.start_timeout_seconds) + 60}
+        config = {"setup_timeout_seconds": int(self._start_seconds) + 60}
         return {"pip": {"packages": list(self._request.pip), "pip_check": False}, "config": config}
 
     async def _prepare(self) -> list[Failure]:
@@ -220,6 +220,10 @@ class Supervisor:
             return 0
         node = self._descriptions[number].node_id
         return sum(self._descriptions[lower].node_id == node for lower in range(number))
+
+    @property
+    def _start_seconds(self) -> float:
+        return self._request.start_timeout_seconds + self._request.install_timeout_seconds
 
     @property
     def _num_threads(self) -> int:

@@ -95,7 +95,8 @@ class Follower:
             spec=training.SerializeToString(),
             gang=gang_of(record.spec.resources),
             folder=str(settings.jobs_folder / self._key.job),
-            start_timeout_seconds=settings.start_timeout_seconds + (settings.install_timeout_seconds if pip else 0),
+            start_timeout_seconds=settings.start_timeout_seconds,
+            install_timeout_seconds=settings.install_timeout_seconds if pip else 0.0,
             code=str(bundle_path(settings.bundles_folder, digest)) if digest else "",
             pip=pip,
         )
