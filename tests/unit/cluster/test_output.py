@@ -92,7 +92,9 @@ def ended(log: Path, code: str) -> int:
     """The exit code of a process whose output is captured before it runs the code."""
     start = "import os, sys, pathlib; from trana.jobs.cluster.output import capture;"
     start += "capture(pathlib.Path(sys.argv[1]));"
-    return subprocess.run([sys.executable, "-c", start + code, str(log)], check=False).returncode
+    # As in a worker: what is written waits in a buffer for the end of its line.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run([sys.executable, "-c", start + code, str(log)], env=environment, check=False).returncode
 
 
 def test_who_leaves_by_os_exit_is_heard_and_a_forked_child_is_not(log: Path) -> None:

@@ -164,6 +164,14 @@ def test_a_header_that_lies_about_a_size_is_refused(kept: Keep) -> None:
         check_archive(kept(with_declared_size(honest, 10)))
 
 
+def test_a_size_that_is_not_that_of_the_file_is_refused(kept: Keep) -> None:
+    made = bytearray(packed({"model.py": "class Net: ..."}))
+    directory = made.index(b"PK\x01\x02")
+    made[directory + 24 : directory + 28] = struct.pack("<I", 10)
+    with pytest.raises(InvalidBundle, match="says that 'model.py' has 10 bytes, but it has 14"):
+        check_archive(kept(bytes(made)))
+
+
 def test_a_bomb_that_lies_about_its_size_is_stopped_on_its_way(kept: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 3 * 2**20)
     bomb = with_declared_size(packed({"model.py": b"\0" * 30 * 2**20}), 10)

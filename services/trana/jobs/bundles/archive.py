@@ -6,11 +6,9 @@ what came out is believed.
 
 from __future__ import annotations
 
-import errno
 import io
 import re
 import stat
-import struct
 import sys
 import unicodedata
 import zipfile
@@ -33,7 +31,7 @@ _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _LOCAL_HEADER_BYTES = 30
 # What zipfile raises, at one place or another, of bytes that are no archive.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, ValueError, OverflowError, EOFError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError)
 _DRIVE = re.compile("[A-Za-z]:")
 
 
@@ -104,11 +102,6 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
-    except OSError as error:
-        # A place before the start of the file; all others are faults of the disk.
-        if error.errno != errno.EINVAL:
-            raise
-        raise InvalidBundle("is no whole zip archive: it points out of itself") from error
     except _DAMAGE as error:
         raise InvalidBundle(f"is no whole zip archive: {error}") from error
 
@@ -126,7 +119,6 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
     seen: dict[str, str] = {}
     files: set[str] = set()
     for entry in entries:
-        # Not `filename`: that ends at the first NUL.
         name = entry.orig_filename
         if wrong := _wrong_with(entry):
             raise InvalidBundle(f"holds {name[:200]!r}, {wrong}", file=ascii(name[:200]))
@@ -149,6 +141,7 @@ def _key(name: str) -> str:
 
 def _wrong_with(entry: zipfile.ZipInfo) -> str:
     """Why an entry may not be in a bundle; empty where it may."""
+    # Not `filename`: that ends at the first NUL.
     name = entry.orig_filename
     if not name.isprintable():
         return "whose name has characters that cannot be printed"
