@@ -168,7 +168,7 @@ def test_a_size_that_is_not_that_of_the_file_is_refused(kept: Keep) -> None:
     made = bytearray(packed({"model.py": "class Net: ..."}))
     directory = made.index(b"PK\x01\x02")
     made[directory + 24 : directory + 28] = struct.pack("<I", 10)
-    with pytest.raises(InvalidBundle, match="says that 'model.py' has 10 bytes, but it has 14"):
+    with pytest.raises(InvalidBundle, match=r"says that 'model\.py' has 10 bytes, but it has 14"):
         check_archive(kept(bytes(made)))
 
 
