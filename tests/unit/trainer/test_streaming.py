@@ -239,7 +239,7 @@ def test_what_is_not_parquet_and_does_not_fit_is_to_be_converted(tmp_path: Path)
     made = spec(tmp_path / "t.npz")
     made.dataset.features[:] = ["x"]
     made.dataset.npz.uri = (tmp_path / "t.npz").as_uri()
-    with pytest.raises(DataError, match=r"t\.npz: takes .* MiB in memory, more than the .*convert it to Parquet"):
+    with pytest.raises(DataError, match=r"t\.npz: takes .* KiB in memory, more than the .*convert it to Parquet"):
         load(made)
 
 

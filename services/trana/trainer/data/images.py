@@ -69,10 +69,10 @@ class ImageSource:
             paths = self.paths[start : start + _CHUNK]
             yield ImageSource(self.uri, self.system, self.root, paths, self.shape, start)
 
-    def error(self, message: str, *, row: int | None = None, column: str | None = None) -> DataError:
-        """Makes an error that names the image, or the folder."""
+    def error(self, message: str, *, row: int | None = None, column: str | None = None) -> DataError:  # noqa: ARG002
+        """Makes an error that names the image, or the folder; an image has no columns."""
         uri = self.uri if row is None else f"{self.uri.partition('?')[0].rstrip('/')}/{self.paths[row]}"
-        return at(uri, message, column=column if column != PIXELS else None)
+        return at(uri, message)
 
     def numbers(self, name: str, *, missing: bool = False) -> np.ndarray[Any, Any]:  # noqa: ARG002 - none is missing
         """Returns the pixels as float32 of shape (count, channels, height, width), 0 to 1."""

@@ -58,7 +58,7 @@ def read_raw(
     columns = _columns(preprocessor, target if with_target else "", is_class=bool(classes), folders=folders)
     file = open_samples(dataset, uri, columns, limits=Limits.of(training_pb2.Dataset()), kind=kind)
     split = Split.all_in("test", file.count)
-    return Decoder(columns, preprocessor, classes).gather(file, split)["test"]
+    return Decoder(columns, preprocessor, classes, is_trained=True).gather(file, split)["test"]
 
 
 def _columns(preprocessor: Preprocessor, target: str, *, is_class: bool, folders: bool) -> Columns:

@@ -69,11 +69,13 @@ class Decoder:
         columns: As in the training file.
         preprocessor: Fitted.
         classes: Names of the classes; empty where the target is a number.
+        is_trained: Whether the network has been trained, and this is for samples it has not seen.
     """
 
     columns: Columns
     preprocessor: Preprocessor
     classes: tuple[str, ...]
+    is_trained: bool = False
 
     def decode(self, source: Source, rows: Rows, split: Split) -> Samples:
         """Makes samples of some rows.
@@ -108,7 +110,8 @@ class Decoder:
             return np.empty((len(rows), 0), np.float32)
         if not columns.is_class:
             return read_values(source, rows, columns.target)
-        return encode(source, rows, columns.target, self.classes, split=split, exact=columns.folders)
+        named = None if self.is_trained else split
+        return encode(source, rows, columns.target, self.classes, split=named, exact=columns.folders)
 
 
 def sample_bytes(values: int, target_values: int) -> int:

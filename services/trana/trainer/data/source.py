@@ -145,14 +145,14 @@ def too_large(uri: str, size: int, memory_limit_bytes: int) -> DataError:
     """Makes the error of a file that is not Parquet and does not fit into memory."""
     return at(
         uri,
-        f"takes {mebibytes(size)} in memory, more than the {mebibytes(memory_limit_bytes)} that a worker may hold "
+        f"takes {shown_bytes(size)} in memory, more than the {shown_bytes(memory_limit_bytes)} that a worker may hold "
         "(dataset.memory_limit_bytes); convert it to Parquet, which is streamed, or raise the limit",
     )
 
 
-def mebibytes(size: int) -> str:
+def shown_bytes(size: int) -> str:
     """Writes a number of bytes for people."""
-    return f"{size / 2**20:,.1f} MiB"
+    return f"{size / 2**20:,.1f} MiB" if size >= 2**20 else f"{size / 2**10:,.1f} KiB"
 
 
 def shown(uri: str) -> str:

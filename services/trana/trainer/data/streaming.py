@@ -21,7 +21,7 @@ import numpy as np
 from trana.trainer.data.memory import Limits
 from trana.trainer.data.row_groups import ParquetFile
 from trana.trainer.data.samples import Decoder, Samples, sample_bytes
-from trana.trainer.data.source import Source, mebibytes
+from trana.trainer.data.source import Source, shown_bytes
 from trana.trainer.data.splitting import Rows, Split, cut_shuffle
 from trana.trainer.data.windows import Dealing, Piece, Window, plan, windows
 
@@ -184,11 +184,12 @@ def stream(file: ParquetFile, split: Split, name: str, decoder: Decoder, limits:
     most = max(limits.window_bytes // cost, max(counts))
     packed = max(group.packed_bytes for group in file.groups)
     if 2 * most * cost + packed > limits.total_bytes * 3 // 4:
-        rows = max(limits.window_bytes // 2 // cost, 1)
+        size, held = shown_bytes(max(counts) * cost), shown_bytes(limits.total_bytes)
+        rows = max(min(limits.window_bytes, limits.total_bytes // 4) // 2 // cost, 1)
         raise file.error(
-            f"has row groups that take up to {mebibytes(max(counts) * cost)} in memory and {mebibytes(packed)} in the "
-            f"file, too much to be streamed within {mebibytes(limits.total_bytes)} (dataset.memory_limit_bytes); write "
-            f"smaller ones with pyarrow.parquet.write_table(table, path, row_group_size={rows}), or raise the limit"
+            f"has row groups that take up to {size} in memory and {shown_bytes(packed)} in the file, too much to be "
+            f"streamed within {held} (dataset.memory_limit_bytes); write smaller ones with "
+            f"pyarrow.parquet.write_table(table, path, row_group_size={rows}), or raise the limit"
         )
     return Stream(file, split, name, decoder, counts, most)
 

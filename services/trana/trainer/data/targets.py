@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trana.trainer.data.features import finite
-from trana.trainer.data.source import File, Source, quoted
+from trana.trainer.data.source import File, Source, listed, quoted
 from trana.trainer.data.splitting import NAMES, Rows, Split
 
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -61,7 +61,7 @@ def _in_order(texts: Counter[str], *, exact: bool) -> dict[str, int]:
 
 
 def encode(
-    source: Source, rows: Rows, name: str, classes: tuple[str, ...], *, split: Split, exact: bool
+    source: Source, rows: Rows, name: str, classes: tuple[str, ...], *, split: Split | None, exact: bool
 ) -> np.ndarray[Any, Any]:
     """Returns classes as indices into `classes`: int64 of shape (len(rows),).
 
@@ -70,7 +70,7 @@ def encode(
         rows: Which of them.
         name: The column.
         classes: As `find_classes` gave them.
-        split: Who gets which row of the file, for the message.
+        split: Who gets which row of the file, for the message; None where the network has been trained already.
         exact: As for `find_classes`.
 
     Raises:
@@ -84,9 +84,11 @@ def encode(
     if (codes < 0).any():
         place = int(places[codes < 0].min())
         row = int(rows[place])
-        part = NAMES[split.parts[source.start + row]]
+        given = f"the class {quoted(texts[inverse[place]])}"
+        if split is None:
+            raise source.error(f"the network does not know {given}, but {listed(classes)}", row=row, column=name)
         message = (
-            f"the class {quoted(texts[inverse[place]])} is in the {part} split, but no training sample has it; "
+            f"{given} is in the {NAMES[split.parts[source.start + row]]} split, but no training sample has it; "
             "move one there (another split.fractions.seed may do), or leave the class out"
         )
         raise source.error(message, row=row, column=name)
