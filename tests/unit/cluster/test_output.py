@@ -106,6 +106,12 @@ def test_who_leaves_by_os_exit_is_heard_and_a_forked_child_is_not(log: Path) -> 
     assert last_words(log) == ""
 
 
+def test_who_says_why_it_ends_is_believed(log: Path) -> None:
+    log.write_text("deep in thought\n[trana: ended: no report for 3 s; it was at mine.py:7]\n")
+    assert last_words(log) == "was ended: no report for 3 s; it was at mine.py:7"
+    assert tail(log) == ["deep in thought"]
+
+
 def test_a_crash_is_heard_and_a_kill_is_not(log: Path) -> None:
     assert ended(log, "import ctypes; print('said'); ctypes.string_at(0)") < 0
     assert last_words(log) == "crashed in native code: Segmentation fault"

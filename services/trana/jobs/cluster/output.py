@@ -31,11 +31,13 @@ _HEAD = "[trana: {:,} bytes of output before this line were left out]\n"
 _TRIES = 3
 _EXIT = "[trana: the process called os._exit({})]"
 _EXITED = re.compile(r"^\[trana: the process called os\._exit\((.*)\)\]$", re.MULTILINE)
+# What a process says of its own end that cannot raise it, such as a watchdog beside a loop that hangs.
+_ENDED = re.compile(r"^\[trana: ended: (.*)\]$", re.MULTILINE)
 _CRASHED = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
-# Ray writes these for its own reader of logs.
-_OF_RAY = (":actor_name:", ":task_name:", ":job_id:")
-# Ray and this room end a process when its node goes, which is no fault of the user's.
-_OURS = ("ray.", "trana.jobs.")
+# Ray writes some for its own reader of logs, and this room for `last_words`.
+_NOT_SHOWN = (":actor_name:", ":task_name:", ":job_id:", "[trana: the process called os._exit(", "[trana: ended: ")
+# Ray and Trana end a process when its node goes, or with a word about it, which is no call of the user's.
+_OURS = ("ray.", "trana.")
 
 
 class LogUnwritable(Exception):
@@ -136,15 +138,23 @@ def tail(path: Path, *, max_lines: int = MAX_LINES) -> list[str]:
 
     Of a crash in native code those around the line that tells it, for the stacks of the C++ below it tell little.
     """
-    lines = [line for line in map(_shown, _end_of(path).split("\n")) if line.strip() and not line.startswith(_OF_RAY)]
+    lines = [
+        line for line in map(_shown, _end_of(path).split("\n")) if line.strip() and not line.startswith(_NOT_SHOWN)
+    ]
     crash = next((number for number, line in enumerate(lines) if _CRASHED.match(line)), len(lines))
     end = min(len(lines), max(max_lines, crash + max_lines // 2))
     return lines[max(0, end - max_lines) : end]
 
 
 def last_words(path: Path) -> str:
-    """How a process ended that ended itself, such as "called os._exit(3)"; empty where something else ended it."""
+    """How a process ended that ended itself, such as "called os._exit(3)"; empty where something else ended it.
+
+    Code of the trainer that must end the process where it cannot raise writes a line `[trana: ended: why]` to standard
+    error before: that `why` is the answer then.
+    """
     text = _end_of(path)
+    if ended := _ENDED.search(text):
+        return f"was ended: {ended[1]}"
     if exited := _EXITED.search(text):
         return f"called os._exit({exited[1]}), which ends the worker before its training is over"
     crashed = _CRASHED.search(text)
