@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -71,7 +72,7 @@ class ImageSource:
 
     def error(self, message: str, *, row: int | None = None, column: str | None = None) -> DataError:  # noqa: ARG002
         """Makes an error that names the image, or the folder; an image has no columns."""
-        uri = self.uri if row is None else f"{self.uri.partition('?')[0].rstrip('/')}/{self.paths[row]}"
+        uri = self.uri if row is None else f"{self.uri.partition('?')[0].rstrip('/')}/{quote(self.paths[row])}"
         return at(uri, message)
 
     def numbers(self, name: str, *, missing: bool = False) -> np.ndarray[Any, Any]:  # noqa: ARG002 - none is missing

@@ -156,8 +156,11 @@ def shown_bytes(size: int) -> str:
 
 
 def shown(uri: str) -> str:
-    """Writes a URI for people: a path where it is a local file."""
-    return unquote(urlsplit(uri).path) if uri.startswith("file://") else uri
+    """Writes a URI for people: a path where it is a local file; of others no user, password or query."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return unquote(parts.path)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def at(uri: str, message: str, *, row: int | None = None, column: str | None = None) -> DataError:
