@@ -6,14 +6,17 @@ The arithmetic of windows is that of torch.nn.Conv2d and torch.nn.MaxPool2d (dil
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
 
 from trana.v1 import network_pb2, training_pb2
 
 Shape = tuple[int | None, ...]
+
+# Says what a layer of the user's gives; its arguments are the layer, its path, and the shape that it takes.
+Custom = Callable[[network_pb2.Custom, str, Shape | None], Shape | None]
 
 _KEEP_SHAPE = frozenset({"relu", "gelu", "tanh", "sigmoid", "dropout"})
 _IMAGE: Shape = (None, None, None)
@@ -41,6 +44,7 @@ class _Place:
     kind: str
     source: str
     nested: bool
+    custom: Custom
 
     @property
     def name(self) -> str:
@@ -93,17 +97,25 @@ def output_shape(network: network_pb2.Network, input_shape: Shape | None) -> Sha
     return shapes[-1] if shapes else input_shape
 
 
-def layer_shapes(network: network_pb2.Network, input_shape: Shape | None) -> list[Shape | None]:
+def _unknown(_layer: network_pb2.Custom, _path: str, _shape: Shape | None) -> Shape | None:
+    """What a layer of the user's gives, only its code tells."""
+    return None
+
+
+def layer_shapes(
+    network: network_pb2.Network, input_shape: Shape | None, *, custom: Custom = _unknown
+) -> list[Shape | None]:
     """Returns the shape that each layer gives, in the order of the layers.
 
     Args:
         network: A network that keeps the declared rules, at most `limits.MAX_DEPTH` deep.
         input_shape: Shape of one sample, without the batch dimension.
+        custom: Says what a layer of the user's gives, where the code can be run; asked once for each, in order.
 
     Raises:
         ShapeError: If a layer certainly cannot take what the one before it gives.
     """
-    return _walk(network.layers, "network.layers", input_shape, "the dataset", nested=False)
+    return _walk(network.layers, "network.layers", input_shape, _Place("", "", "the dataset", False, custom))
 
 
 def describe_shape(shape: Shape | None) -> str:
@@ -115,16 +127,17 @@ def describe_shape(shape: Shape | None) -> str:
     return _write(shape)
 
 
-def _walk(
-    layers: Sequence[network_pb2.Layer], path: str, shape: Shape | None, source: str, *, nested: bool
-) -> list[Shape | None]:
+def _walk(layers: Sequence[network_pb2.Layer], path: str, shape: Shape | None, start: _Place) -> list[Shape | None]:
+    """Returns the shape that each layer gives; `start` says what feeds the first, and how deep they are."""
     shapes: list[Shape | None] = []
+    source = start.source
     for index, layer in enumerate(layers):
         kind = layer.WhichOneof("kind")
         if kind is None:
             raise ShapeError(f"{path}[{index}].kind", "is not set, so the layer is unknown")
-        place = _Place(f"{path}[{index}]", kind, source, nested)
-        shape = _apply(getattr(layer, kind), shape, place)
+        place = replace(start, path=f"{path}[{index}]", kind=kind, source=source)
+        users = kind == "custom"
+        shape = place.custom(layer.custom, place.path, shape) if users else _apply(getattr(layer, kind), shape, place)
         shapes.append(shape)
         source = place.name
     return shapes
@@ -208,7 +221,7 @@ def _embedding(layer: network_pb2.Embedding, shape: Shape | None, place: _Place)
 
 def _residual(block: network_pb2.Residual, shape: Shape | None, place: _Place) -> Shape | None:
     path = f"{place.path}.residual.layers"
-    branch = _walk(block.layers, path, shape, place.source, nested=True)
+    branch = _walk(block.layers, path, shape, replace(place, nested=True))
     result = branch[-1] if branch else shape
     if shape is None or result is None:
         return result if shape is None else shape

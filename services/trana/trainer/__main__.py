@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from trana.spec.read import SpecError, read_job
 from trana.spec.validate import validate
+from trana.spec.violation import Violation
 from trana.trainer.errors import TrainingError
 from trana.v1 import epoch_pb2, job_pb2, report_pb2
 
@@ -34,8 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     job = _read(options.job)
     if job is None:
         return 2
+    code = _find_code(job)
     rank, world_size = _environ("RANK", 0), _environ("WORLD_SIZE", 1)
-    folder: Path = options.folder or Path(".trana", "trainer", options.job.stem)
+    # The working directory becomes that of the user's code, where there is any.
+    folder = Path(options.folder or Path(".trana", "trainer", options.job.stem)).resolve()
     if rank == 0 and options.fresh:
         _clear(folder)
     stopping = _Stopping()
@@ -57,9 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
             attempt=attempt,
             report=_Printer(job.training.epochs, folder, attempt),
             should_stop=stopping,
+            code=code,
         )
     except TrainingError as error:
-        _say(f"worker {rank}: {error}", sys.stderr)
+        _say("\n".join([f"worker {rank}: {error}", *getattr(error, "__notes__", [])]), sys.stderr)
         return 1
     return 0
 
@@ -163,9 +169,18 @@ def _read(path: Path) -> job_pb2.JobSpec | None:
         _say(str(error), sys.stderr)
         return None
     violations = validate(job)
+    if job.training.code.bundle.startswith("bundles/"):
+        description = f"{job.training.code.bundle} lies with the service; name a folder, a zip or a .py file here"
+        violations.append(Violation("training.code.bundle", description, "code.bundle"))
     for violation in violations:
         _say(f"{path}: {violation.field}: {violation.description}", sys.stderr)
     return None if violations else job
+
+
+def _find_code(job: job_pb2.JobSpec) -> str | None:
+    """Returns the path of the job's code; None where it has none."""
+    bundle = job.training.code.bundle
+    return url2pathname(urlsplit(bundle).path) if bundle else None
 
 
 def _clear(folder: Path) -> None:

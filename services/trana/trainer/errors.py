@@ -1,7 +1,8 @@
 """Why a training ended badly.
 
 TrainingError               the root; every leaf knows its cause
-  UserError                 the spec is at fault
+  UserError                 the spec is at fault, or what the user's code gives
+    UserCodeError           the user's code raised an error, or called sys.exit
   DataError                 the dataset cannot be read or does not fit the spec
   NotFiniteError            the loss became NaN or infinite
   OutOfMemoryError          no memory was left, on the host or on the GPU
@@ -30,6 +31,10 @@ class TrainingError(Exception):
 
 class UserError(TrainingError):
     """The spec asks for what cannot be done, such as batch normalisation over single samples."""
+
+
+class UserCodeError(UserError):
+    """The user's code raised an error or called sys.exit; the notes hold its traceback, cut to the user's frames."""
 
 
 class DataError(TrainingError):

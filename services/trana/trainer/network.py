@@ -1,13 +1,15 @@
 """Builds the declared network. Its state_dict has the keys of a plain torch.nn.Sequential, such as 0.weight."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from google.protobuf.message import Message
 from torch import Tensor, nn
 
-from trana.spec.shapes import layer_shapes
+from trana.spec.shapes import Shape as KnownShape
+from trana.spec.shapes import ShapeError, layer_shapes
+from trana.trainer.code import make
 from trana.trainer.errors import UserError
 from trana.v1 import network_pb2
 
@@ -27,23 +29,29 @@ def build_network(network: network_pb2.Network, input_shape: Shape, *, seed: int
     """Builds a network on the CPU; the same weights on every rank, for any number of workers.
 
     Args:
-        network: The declared layers; they fit one another and the input.
+        network: The declared layers; they fit one another and the input, as far as the spec tells. The code that has
+            layers of the user's must be open.
         input_shape: Shape of one sample, without the batch dimension.
         seed: Seed of the weights, which are drawn as torch.nn draws them.
 
     Raises:
-        UserError: If it has nothing to learn.
+        UserError: If it has nothing to learn, or layers do not fit what a layer of the user's gives.
     """
     torch.manual_seed(seed)
-    built = nn.Sequential(*_build_all(network.layers, input_shape))
-    if not any(True for _ in built.parameters()):
+    customs = _Customs()
+    try:
+        layer_shapes(network, input_shape, custom=customs.build)
+    except ShapeError as error:
+        raise UserError(f"{error.field}: {error.description}") from error
+    built = nn.Sequential(*_build_all(network.layers, input_shape, "network.layers", customs.built))
+    if not any(parameter.requires_grad for parameter in built.parameters()):
         raise UserError("the network has no learned parameters; add a layer that has some, such as linear")
     return built
 
 
 def count_parameters(network: nn.Module) -> int:
     """Returns how many numbers the network learns."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def needs_batches(network: nn.Module) -> bool:
@@ -51,9 +59,61 @@ def needs_batches(network: nn.Module) -> bool:
     return any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules())
 
 
-def _build_all(layers: Sequence[network_pb2.Layer], shape: Shape) -> Iterable[nn.Module]:
-    for layer in layers:
-        yield _build(getattr(layer, str(layer.WhichOneof("kind"))), shape)
+class _Customs:
+    """Builds the layers of the user's, and finds out what they give by running each once.
+
+    Attributes:
+        built: The layers by their paths, and the shapes that they give.
+    """
+
+    def __init__(self) -> None:
+        self.built: dict[str, tuple[nn.Module, Shape]] = {}
+
+    def build(self, layer: network_pb2.Custom, path: str, shape: KnownShape | None) -> KnownShape | None:
+        """Builds a layer that takes samples of a shape; returns the shape that it gives."""
+        field = f"{path}.custom"
+        taken = tuple(int(size or 0) for size in shape or ())
+        module = make(layer.entrypoint, layer.args, offered={"input_shape": taken})
+        if not isinstance(module, nn.Module):
+            raise UserError(f"{field}: {layer.entrypoint} gave {_name(module)}, and not a torch.nn.Module")
+        self.built[path] = module, _try(module, taken, f"{field}: {layer.entrypoint}")
+        return self.built[path][1]
+
+
+def _try(module: nn.Module, shape: Shape, name: str) -> Shape:
+    """Returns the shape that a layer gives for samples of a shape; no random generator goes on by it."""
+    training = module.training
+    module.eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        output = module(torch.zeros(2, *shape))
+    module.train(training)
+    if not isinstance(output, Tensor) or output.dim() == 0 or len(output) != 2:
+        given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else _name(output)
+        raise UserError(f"{name} gave {given} for a batch of 2 samples of {shape}; give a tensor with a row for each")
+    return tuple(output.shape[1:])
+
+
+def _name(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+# Layers of the user's by their paths, with the shapes that they give.
+_Built = Mapping[str, tuple[nn.Module, Shape]]
+
+
+def _build_all(layers: Sequence[network_pb2.Layer], shape: Shape, path: str, customs: _Built) -> Iterable[nn.Module]:
+    for index, layer in enumerate(layers):
+        here = f"{path}[{index}]"
+        if here in customs:
+            module, shape = customs[here]
+            yield module
+            continue
+        kind = getattr(layer, str(layer.WhichOneof("kind")))
+        if isinstance(kind, network_pb2.Residual):
+            yield Residual(*_build_all(kind.layers, shape, f"{here}.residual.layers", customs))
+            # It keeps the shape.
+            continue
+        yield _build(kind, shape)
         shape = _after(layer, shape)
 
 
@@ -78,8 +138,6 @@ def _build(layer: Message, shape: Shape) -> nn.Module:
             return _SIZED[type(layer)](layer.kernel_size, _or(layer, "stride", layer.kernel_size))
         case network_pb2.Embedding():
             return nn.Embedding(layer.num_embeddings, layer.embedding_dim)
-        case network_pb2.Residual():
-            return Residual(*_build_all(layer.layers, shape))
     return _PLAIN[type(layer)]()
 
 

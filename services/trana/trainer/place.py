@@ -18,6 +18,8 @@ class Place:
         folder: The job's storage, seen by all workers.
         attempt: Number of this try at the job, from 1; a greater one takes the folder over.
         should_stop: Says whether someone asked this worker to stop. Called often; must return at once.
+        local_rank: Counts the workers on this node.
+        code: The user's code as it came: a zip archive, a folder or a .py file; None where the spec names none.
     """
 
     rank: int
@@ -26,3 +28,5 @@ class Place:
     folder: Path
     attempt: int
     should_stop: Callable[[], bool]
+    local_rank: int = 0
+    code: Path | None = None

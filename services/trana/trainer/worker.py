@@ -1,7 +1,6 @@
 """One rank: sets up the process and the group, trains, and leaves in order."""
 
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 import torch._dynamo
 import torch.distributed as dist
 
+from trana.trainer.code import opened
 from trana.trainer.errors import UserError
 from trana.trainer.foreign import translated
 from trana.trainer.place import Place
@@ -57,14 +57,13 @@ def run(
         attempt: Number of this try at the job, from 1; fences older ones.
         report: Takes a serialised `trana.v1.Report`; called on rank 0 alone, from this thread.
         should_stop: Says whether to stop at the next step that all ranks agree on; called often.
-        code: Path of a zip archive with the modules that the spec names; None where it names none.
+        code: Path of the modules that the spec names: a zip archive, a folder or a .py file; None where it names none.
 
     Raises:
         TrainingError: Always a leaf of it, with a `cause` and a message that can be shown to the user.
     """
+    training = training_pb2.TrainingSpec.FromString(spec)
     with translated():
-        if code is not None:
-            sys.path.insert(0, code)
         torch.set_num_threads(num_threads)
         place = Place(
             rank=rank,
@@ -73,13 +72,12 @@ def run(
             folder=Path(folder).resolve(),
             attempt=attempt,
             should_stop=should_stop,
+            local_rank=local_rank,
+            code=Path(code).resolve() if code is not None else None,
         )
-        with _joined(place, master_address, master_port):
-            train(
-                training_pb2.TrainingSpec.FromString(spec),
-                lambda message: report(message.SerializeToString()),
-                place,
-            )
+        # Errors of the user's code are described while its files are there.
+        with opened(place.code) as modules, translated(modules), _joined(place, master_address, master_port):
+            train(training, lambda message: report(message.SerializeToString()), place)
 
 
 def _take_device(local_rank: int) -> torch.device:
