@@ -17,7 +17,7 @@ from pyarrow import fs, parquet
 from trana.trainer.data.dataset import load
 from trana.trainer.data.samples import Samples
 from trana.trainer.data.streaming import Stream
-from trana.trainer.errors import DataError
+from trana.trainer.errors import DataError, StorageError
 from trana.trainer.preflight import check
 from trana.v1 import training_pb2
 from unit.trainer.specs import IRIS, make_spec
@@ -59,8 +59,9 @@ def fill(store: fs.S3FileSystem) -> None:
         file.write(IRIS.read_bytes())
     draw = np.random.default_rng(5)
     columns = {f"x{number}": draw.normal(size=ROWS) for number in range(4)} | {"y": draw.choice(["p", "q", "r"], ROWS)}
-    with store.open_output_stream("data/large.parquet") as file:
-        parquet.write_table(pa.table(columns), file, row_group_size=200)
+    for name in ("large", "passing"):
+        with store.open_output_stream(f"data/{name}.parquet") as file:
+            parquet.write_table(pa.table(columns), file, row_group_size=200)
     for name, shade in {"dark": 10, "light": 250}.items():
         for number in range(5):
             with store.open_output_stream(f"data/shades/{name}/{number}.png") as file:
@@ -78,9 +79,9 @@ def _environment(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"AWS_{name}", value)
 
 
-def streamed(endpoint: str) -> training_pb2.TrainingSpec:
+def streamed(endpoint: str, name: str = "large") -> training_pb2.TrainingSpec:
     spec = make_spec()
-    spec.dataset.parquet.uri = uri(endpoint, "large.parquet")
+    spec.dataset.parquet.uri = uri(endpoint, f"{name}.parquet")
     spec.dataset.target = "y"
     spec.dataset.memory_limit_bytes = 80_000
     spec.dataset.preprocessing.scaling = training_pb2.SCALING_STANDARDIZE
@@ -125,3 +126,11 @@ def test_parquet_is_streamed_from_the_store_alike_for_any_number_of_workers(endp
     curves = [[(epoch.train_loss, epoch.val_loss) for epoch in outcome.epochs] for outcome in (alone, group)]
     assert len(curves[0]) == 3
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
+
+
+def test_store_that_fails_later_is_no_fault_of_the_data(endpoint: str) -> None:
+    part = load(streamed(endpoint, "passing")).train
+    assert isinstance(part, Stream)
+    fs.S3FileSystem(**login(endpoint)).delete_file("data/passing.parquet")
+    with pytest.raises(StorageError, match=r"s3://data/passing\.parquet .*\(it could be read before\)"):
+        part.check()

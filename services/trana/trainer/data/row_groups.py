@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from trana.trainer.data.source import Choose, at, open_file
 from trana.trainer.data.table import TableSource
-from trana.trainer.errors import DataError
+from trana.trainer.errors import DataError, StorageError
 
 _VALUE_BYTES = 8
 
@@ -73,9 +73,13 @@ class ParquetFile:
         """Yields the rows of some row groups (all where None) in the order given, some at a time.
 
         At any time it holds one row group as it lies in the file, and what it yielded last.
+
+        Raises:
+            DataError: If the file is not whole.
+            StorageError: If an object store no longer gives what it has given before.
         """
         rows = max(self.chunk_bytes // (_VALUE_BYTES * max(len(names), 1)), 1)
-        with open_file(self.uri) as file, _translated(self.uri):
+        with _still_read(self.uri), open_file(self.uri) as file:
             reader = parquet.ParquetFile(file, metadata=self.footer, pre_buffer=True)
             for group in range(len(self.groups)) if groups is None else groups:
                 start = self.groups[group].start
@@ -124,6 +128,18 @@ def _translated(uri: str) -> Iterator[None]:
         yield
     except (pa.ArrowInvalid, OSError) as error:
         raise at(uri, f"is not a whole Parquet file: {error}") from error
+
+
+@contextmanager
+def _still_read(uri: str) -> Iterator[None]:
+    try:
+        with _translated(uri):
+            yield
+    except DataError as error:
+        if uri.startswith("file://") or isinstance(error.__cause__, pa.ArrowInvalid):
+            raise
+        # The file was there, for its footer has been read: so it is the network, and another attempt may succeed.
+        raise StorageError(f"{error} (it could be read before)") from error
 
 
 def _number_of(row: int) -> int:
