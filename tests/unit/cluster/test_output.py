@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from trana.jobs.cluster import output
-from trana.jobs.cluster.output import MAX_LINE_CHARACTERS, MAX_LINES, last_words, log_path, tail, trim
+from trana.jobs.cluster.output import MAX_LINE_CHARACTERS, MAX_LINES, last_words, log_path, prune, tail, trim
 
 
 @pytest.fixture
@@ -104,6 +104,16 @@ def test_who_leaves_by_os_exit_is_heard_and_a_forked_child_is_not(log: Path) -> 
     assert ended(log, "os.fork() or os._exit(7); os.wait(); print('child is gone')") == 0
     assert log.read_text() == "child is gone\n"
     assert last_words(log) == ""
+
+
+def test_logs_of_the_newest_attempts_are_kept(tmp_path: Path) -> None:
+    for number in range(1, 25):
+        path = log_path(str(tmp_path), attempt=number, rank=0)
+        path.parent.mkdir(parents=True)
+        path.touch()
+    prune(str(tmp_path))
+    assert sorted(int(path.name[8:]) for path in (tmp_path / "logs").iterdir()) == list(range(15, 25))
+    prune(str(tmp_path / "absent"))
 
 
 def test_who_says_why_it_ends_is_believed(log: Path) -> None:

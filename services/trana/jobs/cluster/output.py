@@ -9,6 +9,7 @@ import faulthandler
 import io
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from trana.v1.cause_pb2 import Cause
 MAX_BYTES = 2 * 2**20
 """A longer file is cut down to its newest `KEPT_BYTES`."""
 KEPT_BYTES = 2**20
+KEPT_ATTEMPTS = 10
 MAX_LINES = 15
 MAX_LINE_CHARACTERS = 300
 # Between two looks at the size: so long a flood may grow.
@@ -49,6 +51,18 @@ class LogUnwritable(Exception):
 def log_path(folder: str, *, attempt: int, rank: int) -> Path:
     """Where a rank's output is, `folder` being the job's."""
     return Path(folder) / "logs" / f"attempt-{attempt}" / f"rank-{rank}.log"
+
+
+def prune(folder: str) -> None:
+    """Removes the logs of all but the newest attempts at the job in `folder`: one that gets on is retried for ever."""
+    newest = sorted(Path(folder, "logs").glob("attempt-*"), key=_attempt_of, reverse=True)
+    for old in newest[KEPT_ATTEMPTS:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _attempt_of(path: Path) -> int:
+    number = path.name.removeprefix("attempt-")
+    return int(number) if number.isdecimal() else 0
 
 
 def capture(path: Path) -> None:

@@ -18,7 +18,7 @@ from trana.jobs.cluster.contract import AttemptRequest, Poll
 from trana.jobs.cluster.endings import Failure, death_detail, install_detail, is_root, root_ending, root_of
 from trana.jobs.cluster.grace import Grace
 from trana.jobs.cluster.journal import Journal
-from trana.jobs.cluster.output import last_words, log_path, tail, trim
+from trana.jobs.cluster.output import last_words, log_path, prune, tail, trim
 from trana.jobs.cluster.rank import Description, Rank
 from trana.jobs.cluster.sweeping import Process, process_of
 from trana.jobs.domain.attempt import Ending
@@ -112,6 +112,8 @@ class Supervisor:
 
     def _trim_logs(self) -> None:
         """A rank that wrote to the end had no time left to."""
+        if self._request.folder:
+            prune(self._request.folder)
         for number in range(len(self._ranks)):
             if log := self._log(number):
                 with contextlib.suppress(OSError):  # the ending matters more
