@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from trana.trainer.code import code_folder
 from trana.trainer.errors import (
     OutOfMemoryError,
     PeerLostError,
@@ -57,7 +58,7 @@ def translated(code: Path | None = None) -> Iterator[None]:
 def translate(error: Exception, code: Path | None = None) -> TrainingError:
     """Returns what a foreign error means; see `translated`."""
     text = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _has(error, _MEMORY):
+    if is_out_of_memory(error):
         return OutOfMemoryError(
             f"a worker ran out of memory; try a smaller training.global_batch_size, or more workers ({text})"
         )
@@ -68,6 +69,17 @@ def translate(error: Exception, code: Path | None = None) -> TrainingError:
     frames = traceback.extract_tb(error.__traceback__)
     where = f", in {frames[-1].name} at line {frames[-1].lineno} of {frames[-1].filename}" if frames else ""
     return UnexpectedError(f"the trainer failed: {text}{where}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that no memory was left."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or _has(error, _MEMORY)
+
+
+def has_user_frames(error: Exception) -> bool:
+    """Whether an error came out of the user's code that is open."""
+    code = code_folder()
+    return code is not None and bool(_user_frames(error, code))
 
 
 def is_peer_lost(error: BaseException) -> bool:
