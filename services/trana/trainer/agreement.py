@@ -1,6 +1,7 @@
 """At which step the ranks stop: the same on all, or the others would wait forever for the one that left."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -32,17 +33,22 @@ class Agreement:
     """Lets the ranks of a group look up from their work together, every so many steps.
 
     How many is part of what they agree on: each proposes what its own speed suggests, and the fewest are taken.
+
+    Args:
+        place: Where this rank runs.
+        clock: Tells seconds, from any point in time on.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._place = place
+        self._clock = clock
         self._interval = 1
         self._losses: list[Tensor] = []
-        self._since = time.monotonic()
+        self._since = self._clock()
 
     def begin(self) -> None:
         """Starts the clock anew: what happens between epochs says nothing about the time of a step."""
-        self._since = time.monotonic()
+        self._since = self._clock()
 
     def is_due(self, loss: Tensor) -> bool:
         """Takes note of a step's loss; says whether to `ask` now."""
@@ -58,9 +64,9 @@ class Agreement:
         stop, since, proposal = (int(value) for value in max_over_ranks(mine, self._place))
         self._interval = -proposal
         self._losses.clear()
-        self._since = time.monotonic()
+        self._since = self._clock()
         return Verdict(stop > 0, since if since >= 0 else None)
 
     def _propose(self) -> int:
-        seconds_per_step = (time.monotonic() - self._since) / len(self._losses)
+        seconds_per_step = (self._clock() - self._since) / len(self._losses)
         return int(min(max(_INTERVAL_SECONDS / max(seconds_per_step, 1e-9), 1), _MAX_STEPS))

@@ -1,20 +1,21 @@
-"""What a checkpoint holds, and how a training goes on from one.
+"""What a checkpoint holds, whoever's loop it is: tensors by name, JSON, and what anyone needs to use the weights.
 
-network.safetensors     the weights, under the keys of a torch.nn.Sequential of the spec's layers
-state.json              epoch, losses, classes, input shape, spec, versions
+network.safetensors     the weights; of a declared network under the keys of a torch.nn.Sequential of its layers
+state.json              epoch, step, losses, classes, input shape, spec, versions
+preprocessing.json      what makes the network's input of raw columns, where there is a dataset
 split.safetensors       rows (from 0) of the validation and test samples, where all come from one file
+code.zip                the user's code, where the training has some
 
-and a last one also
-
-optimizer.safetensors   the optimiser's state
-progress.json           the best so far, early stopping's count, the learning rate's drops
-history.jsonl           the newest epochs, one in a line, as they were reported
-
-No state of a random generator is kept: each epoch seeds its own from (seed, epoch, rank), see `train`.
+To these a loop adds what it goes on from; the service's own does so in `saving`.
 """
 
+import io
 import json
 import logging
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,54 +23,65 @@ import torch
 from google.protobuf import json_format
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from trana.trainer.data.dataset import Dataset
 from trana.trainer.errors import StorageError, UserError
 from trana.trainer.group import on_rank0
-from trana.trainer.optimizer import load_optimizer, optimizer_tensors
 from trana.trainer.place import Place
-from trana.trainer.progress import Best, Progress, from_json, to_json, to_lines
 from trana.trainer.publish import BEST, LAST, CheckpointFolder, Header
-from trana.v1 import checkpoint_pb2, epoch_pb2, training_pb2
+from trana.trainer.sharding import Tensors
+from trana.v1 import checkpoint_pb2, training_pb2
 
-HISTORY = "history.jsonl"
-NETWORK = "network.safetensors"
-OPTIMIZER = "optimizer.safetensors"
-PROGRESS = "progress.json"
-SPLIT = "split.safetensors"
-STATE = "state.json"
+CODE = "code.zip"
+PREPROCESSING = "preprocessing.json"
+SPLIT = "split"
+STATE = "state"
+# Of every member of an archive that is made here, so that the same files give the same bytes.
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 _log = logging.getLogger(__name__)
 
 
-class Checkpoints:
-    """Saves a training and brings it back. All ranks call each method together; rank 0 alone writes."""
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a loop keeps. Only what rank 0 has of it is written.
 
-    def __init__(
-        self,
-        spec: training_pb2.TrainingSpec,
-        dataset: Dataset,
-        network: nn.Module,
-        optimizer: Optimizer,
-        place: Place,
-    ) -> None:
+    Attributes:
+        tensors: By name, by the file that is to hold them, without its ending: "network" has the weights.
+        notes: What JSON knows, by the file, without its ending.
+        texts: Contents by the file's whole name.
+        about: What the loop says of itself in state.json, such as losses.
+    """
+
+    tensors: Mapping[str, Tensors]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, bytes] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """Publishes checkpoints and reads them. All ranks call `take_over` and `publish` together; rank 0 alone writes.
+
+    Args:
+        spec: Of the training; a folder takes the checkpoints of one spec.
+        dataset: What it trains on; None where the user's loop brings its own data.
+        place: Where this rank runs.
+    """
+
+    def __init__(self, spec: training_pb2.TrainingSpec, dataset: Dataset | None, place: Place) -> None:
         self._spec = spec
-        self._network = network
-        self._optimizer = optimizer
         self._place = place
         self._folder = CheckpointFolder(place.folder, place.attempt)
         self._about = _describe(spec, dataset, place)
-        self._split = _split_file(dataset)
-        self._held: tuple[Header, dict[str, bytes]] | None = None
-        self._lines: dict[int, str] = {}
+        self._dataset = dataset
+        self._constant: dict[str, bytes] | None = None
 
-    def resume(self) -> Progress:
-        """Takes the folder over, and sets network and optimiser to the newest last checkpoint that is whole.
+    def take_over(self) -> str:
+        """Takes the folder over for this attempt.
 
         Returns:
-            How far that one has come; no epoch where there is none.
+            The name of the newest last checkpoint that is whole, with its best; empty where there is none.
 
         Raises:
             FencedError: If a newer attempt is at work.
@@ -77,65 +89,43 @@ class Checkpoints:
             StorageError: If the folder cannot be read or written.
         """
         name = on_rank0(self._find, self._place)
-        if not name:
-            return Progress()
-        path = self._folder.path(name)
-        if json_format.ParseDict(_read_json(path / STATE)["spec"], training_pb2.TrainingSpec()) != self._spec:
-            message = f"{self._place.folder} holds checkpoints of another spec; start afresh, or in another folder"
-            raise UserError(message)
-        self._load_network(name)
-        load_optimizer(self._optimizer, self._read_tensors(name, OPTIMIZER))
-        lines = _read(path / HISTORY).decode().splitlines()
-        history = tuple(json_format.Parse(line, epoch_pb2.Epoch()) for line in lines)
-        return from_json(_read_json(path / PROGRESS), history)
+        if name:
+            kept = json_format.ParseDict(self.read_notes(name, STATE)["spec"], training_pb2.TrainingSpec())
+            if kept != self._spec:
+                message = f"{self._place.folder} holds checkpoints of another spec; start afresh, or in another folder"
+                raise UserError(message)
+        return name
 
-    def published(self, progress: Progress) -> list[checkpoint_pb2.Checkpoint]:
-        """Returns the checkpoints from which a training was resumed. For rank 0 alone."""
-        names = ([progress.best.name] if progress.best else []) + self._folder.lasts()[:1]
-        return [self._folder.describe(name) for name in names] if progress.epoch else []
+    def publish(self, header: Header, contents: Contents) -> checkpoint_pb2.Checkpoint:
+        """Publishes a checkpoint: whole or not at all.
 
-    def save_best(
-        self, epoch: epoch_pb2.Epoch, before: Best | None
-    ) -> tuple[Best | None, list[checkpoint_pb2.Checkpoint]]:
-        """Publishes the network after an epoch where that is the best.
-
-        Args:
-            epoch: What the epoch gave.
-            before: The best so far.
-
-        Returns:
-            The best now, and what was published.
+        Raises:
+            FencedError: If a newer attempt has taken over.
+            StorageError: If it cannot be written.
         """
+        return on_rank0(lambda: self._folder.publish(header, self._files(header, contents)), self._place)
 
-        def publish() -> checkpoint_pb2.Checkpoint:
-            return self._folder.publish(Header(BEST, epoch.epoch, epoch.val_loss), self._files(BEST, epoch))
+    def describe(self, name: str) -> checkpoint_pb2.Checkpoint:
+        """Returns what there is to report of a published checkpoint."""
+        return self._folder.describe(name)
 
-        if not epoch.best:
-            return before, []
-        checkpoint = on_rank0(publish, self._place)
-        return Best(epoch.epoch, epoch.val_loss, Path(checkpoint.uri).name), [checkpoint]
+    def read_tensors(self, name: str, file: str) -> dict[str, Tensor]:
+        """Reads a file of tensors of a checkpoint to the place's device; none where there is no such file."""
+        path = self._folder.path(name) / f"{file}.safetensors"
+        return read_tensors(path, self._place.device) if path.exists() else {}
 
-    def save_last(self, progress: Progress) -> list[checkpoint_pb2.Checkpoint]:
-        """Publishes a training where it is due by the spec; else holds it back, for `save_held`."""
-        every = self._spec.checkpointing.every_epochs or 1
-        if self._place.rank == 0:
-            self._hold(progress)
-        if progress.epoch % every and not progress.has_ended:
-            return []
-        return self.save_held()
+    def read_notes(self, name: str, file: str) -> dict[str, Any]:
+        """Reads a JSON file of a checkpoint."""
+        path = self._folder.path(name) / f"{file}.json"
+        try:
+            content: dict[str, Any] = json.loads(_read(path))
+        except ValueError as error:
+            raise StorageError(f"{path} is not JSON: {error}") from error
+        return content
 
-    def save_held(self) -> list[checkpoint_pb2.Checkpoint]:
-        """Publishes what was held back, so that a training that is asked to stop loses no whole epoch."""
-
-        def publish() -> list[checkpoint_pb2.Checkpoint]:
-            held, self._held = self._held, None
-            return [self._folder.publish(*held)] if held else []
-
-        return on_rank0(publish, self._place)
-
-    def load_best(self, best: Best) -> None:
-        """Sets the network to the best weights."""
-        self._load_network(best.name)
+    def read_text(self, name: str, file: str) -> bytes:
+        """Reads any file of a checkpoint."""
+        return _read(self._folder.path(name) / file)
 
     def _find(self) -> str:
         """Returns the name of the checkpoint to go on from, with the links pointing to it and to its best."""
@@ -144,7 +134,8 @@ class Checkpoints:
             try:
                 self._folder.verify(name)
                 best = self._folder.best_of(name)
-                self._folder.verify(best)
+                if best:
+                    self._folder.verify(best)
             except StorageError as error:
                 _log.warning("cannot go on from the checkpoint %s, tries the one before: %s", name, error)
                 continue
@@ -154,47 +145,37 @@ class Checkpoints:
             return name
         return ""
 
-    def _hold(self, progress: Progress) -> None:
-        newest = progress.history[-1]
-        self._lines = to_lines(progress.history, self._lines)
-        files = self._files(LAST, newest) | {
-            OPTIMIZER: save(_on_cpu(optimizer_tensors(self._optimizer))),
-            PROGRESS: json.dumps(to_json(progress), indent=1).encode(),
-            HISTORY: "".join(self._lines.values()).encode(),
+    def _files(self, header: Header, contents: Contents) -> dict[str, bytes]:
+        if self._constant is None:
+            self._constant = {**_data_files(self._dataset), **_code_file(self._place.code)}
+        val_loss = {"val_loss": _finite(header.val_loss), "val_loss_hex": header.val_loss.hex()}
+        state = {"kind": header.kind, "epoch": header.epoch, "step": header.step, **val_loss}
+        notes = {STATE: {**state, **contents.about, **self._about}, **contents.notes}
+        return {
+            **{f"{name}.safetensors": save(dict(tensors)) for name, tensors in contents.tensors.items()},
+            **{f"{name}.json": json.dumps(note, indent=1).encode() for name, note in notes.items()},
+            **contents.texts,
+            **self._constant,
         }
-        best = progress.best.name if progress.best else ""
-        self._held = Header(LAST, progress.epoch, newest.val_loss, best), files
-
-    def _files(self, kind: str, epoch: epoch_pb2.Epoch) -> dict[str, bytes]:
-        state = {
-            "kind": kind,
-            "epoch": epoch.epoch,
-            "step": epoch.step,
-            "val_loss": epoch.val_loss,
-            "val_loss_hex": epoch.val_loss.hex(),
-            "train_loss": epoch.train_loss,
-            "train_loss_hex": epoch.train_loss.hex(),
-            "metrics": dict(epoch.metrics),
-            **self._about,
-        }
-        network = save(_on_cpu(self._network.state_dict()))
-        return {NETWORK: network, STATE: json.dumps(state, indent=1).encode(), **self._split}
-
-    def _load_network(self, name: str) -> None:
-        self._network.load_state_dict(self._read_tensors(name, NETWORK))
-
-    def _read_tensors(self, name: str, file: str) -> dict[str, Tensor]:
-        path = self._folder.path(name) / file
-        try:
-            return load_file(path, device=str(self._place.device))
-        except (OSError, SafetensorError) as error:
-            raise StorageError(f"{path} cannot be read: {error}") from error
 
 
-def _describe(spec: training_pb2.TrainingSpec, dataset: Dataset, place: Place) -> dict[str, Any]:
+def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """Reads a file of safetensors to a device.
+
+    Raises:
+        StorageError: If it is none, or cannot be read.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path, device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{path} cannot be read: {error}") from error
+    return tensors
+
+
+def _describe(spec: training_pb2.TrainingSpec, dataset: Dataset | None, place: Place) -> dict[str, Any]:
     return {
-        "classes": list(dataset.classes),
-        "input_shape": list(dataset.input_shape),
+        "classes": list(dataset.classes) if dataset else [],
+        "input_shape": list(dataset.input_shape) if dataset else [],
         "attempt": place.attempt,
         "world_size": place.world_size,
         "torch_version": str(torch.__version__),
@@ -202,21 +183,36 @@ def _describe(spec: training_pb2.TrainingSpec, dataset: Dataset, place: Place) -
     }
 
 
-def _split_file(dataset: Dataset) -> dict[str, bytes]:
-    """Writes who got which row, so that anyone can evaluate a checkpoint on the same samples."""
-    if not dataset.one_file:
+def _data_files(dataset: Dataset | None) -> dict[str, bytes]:
+    """Writes how samples were made, and who got which row: so anyone can evaluate a checkpoint on the same ones."""
+    if dataset is None:
         return {}
-    splits = {"validation": dataset.validation, "test": dataset.test}
-    rows = {name: torch.as_tensor(samples.rows) for name, samples in splits.items() if samples is not None}
-    return {SPLIT: save(rows)}
+    files = {PREPROCESSING: dataset.preprocessor.to_json().encode()}
+    if dataset.one_file:
+        held = {"validation": dataset.validation, "test": dataset.test}
+        rows = {name: torch.as_tensor(part.rows) for name, part in held.items() if part is not None}
+        files[f"{SPLIT}.safetensors"] = save(rows)
+    return files
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(_read(path))
-    except ValueError as error:
-        raise StorageError(f"{path} is not JSON: {error}") from error
-    return content
+def _code_file(code: Path | None) -> dict[str, bytes]:
+    """Writes the user's code as an archive: a network that is no declared one cannot be rebuilt without it."""
+    if code is None:
+        return {}
+    if zipfile.is_zipfile(code):
+        return {CODE: _read(code)}
+    root, paths = (code, sorted(code.rglob("*"))) if code.is_dir() else (code.parent, [code])
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in paths:
+            if path.is_file() and "__pycache__" not in path.parts:
+                file.writestr(zipfile.ZipInfo(path.relative_to(root).as_posix(), _ZIP_DATE), _read(path))
+    return {CODE: archive.getvalue()}
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return value if math.isfinite(value) else None
 
 
 def _read(path: Path) -> bytes:
@@ -224,7 +220,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

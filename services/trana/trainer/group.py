@@ -1,11 +1,11 @@
 """What the workers of a group do together; a worker that is alone does it at no cost."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from trana.trainer.errors import TrainingError
 from trana.trainer.place import Place
@@ -29,11 +29,20 @@ def max_over_ranks(values: list[float], place: Place) -> list[float]:
     return [float(value) for value in tensor.tolist()]
 
 
-def share_buffers(network: nn.Module, place: Place) -> None:
-    """Gives every rank rank 0's buffers: each has seen other samples, and evaluation must not depend on the rank."""
+def share(statistics: Iterable[Tensor], place: Place) -> None:
+    """Gives every rank rank 0's: each has seen other samples, and evaluation must not depend on the rank."""
     if place.world_size > 1:
-        for buffer in network.buffers():
-            dist.broadcast(buffer, src=0)
+        for tensor in statistics:
+            dist.broadcast(tensor, src=0)
+
+
+def gather(value: T, place: Place) -> list[T]:
+    """Brings the ranks' values, their tensors on the CPU, to rank 0 in order of the ranks; the others get none."""
+    if place.world_size == 1:
+        return [value]
+    values: list[Any] | None = [None] * place.world_size if place.rank == 0 else None
+    dist.gather_object(value, values, dst=0)
+    return values or []
 
 
 def on_rank0(action: Callable[[], T], place: Place) -> T:

@@ -1,6 +1,6 @@
-"""Builds the declared optimiser, and turns its state into named tensors and back."""
+"""Builds the declared optimiser, and turns the state of any into named tensors and numbers, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -8,28 +8,42 @@ from google.protobuf.message import Message
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from trana.trainer.sharding import as_in, is_sharded
 from trana.v1 import training_pb2
 
 
 def build_optimizer(optimizer: training_pb2.Optimizer, network: nn.Module) -> Optimizer:
-    """Builds an optimiser over all parameters, in its fused form: one kernel a step rather than one a tensor."""
-    parameters = network.parameters()
+    """Builds an optimiser over the parameters that are learned.
+
+    It is fused: one kernel a step rather than one a tensor. Weight decay spares parameters of fewer than two
+    dimensions, biases and those of normalising layers, unless the spec says otherwise.
+
+    Args:
+        optimizer: The declared one.
+        network: On its device, sharded where it is.
+    """
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    # torch has no fused SGD for sharded parameters.
+    is_fused = not is_sharded(learned)
     match optimizer.WhichOneof("kind"):
         case "sgd":
             sgd = optimizer.sgd
             return SGD(
-                parameters,
+                _groups(optimizer, learned, sgd.weight_decay),
                 lr=sgd.learning_rate,
                 momentum=sgd.momentum,
                 weight_decay=sgd.weight_decay,
                 nesterov=sgd.nesterov,
-                fused=True,
+                fused=is_fused,
             )
         case "adam":
-            return Adam(parameters, weight_decay=optimizer.adam.weight_decay, **_moments(optimizer.adam), fused=True)
+            decay = optimizer.adam.weight_decay
+            groups = _groups(optimizer, learned, decay)
+            return Adam(groups, weight_decay=decay, **_moments(optimizer.adam), fused=is_fused)
         case _:
             decay = _or(optimizer.adamw, "weight_decay", 0.01)
-            return AdamW(parameters, weight_decay=decay, **_moments(optimizer.adamw), fused=True)
+            groups = _groups(optimizer, learned, decay)
+            return AdamW(groups, weight_decay=decay, **_moments(optimizer.adamw), fused=is_fused)
 
 
 def base_learning_rate(optimizer: training_pb2.Optimizer) -> float:
@@ -43,24 +57,59 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
         group["lr"] = learning_rate
 
 
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Returns the state of an optimiser as tensors named {index of the parameter}.{name of the state}."""
-    state: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"]
+def optimizer_tensors(optimizer: Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """Returns the state of an optimiser as tensors named {the parameter's name}.{name of the state}."""
     return {
-        f"{index}.{name}": value
-        for index, values in state.items()
-        for name, value in values.items()
+        f"{name}.{key}": value
+        for name, parameter in _named(optimizer, network)
+        for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, torch.Tensor)
     }
 
 
-def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Sets the state of an optimiser to what `optimizer_tensors` gave."""
+def optimizer_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Returns what the optimiser's groups are set to, as JSON knows it: a schedule may have changed it."""
+    return [
+        {name: value for name, value in group.items() if isinstance(value, bool | int | float | tuple)}
+        for group in optimizer.param_groups
+    ]
+
+
+def load_optimizer(
+    optimizer: Optimizer, network: nn.Module, tensors: Mapping[str, Tensor], settings: list[dict[str, Any]]
+) -> None:
+    """Sets an optimiser to what `optimizer_tensors` and `optimizer_settings` gave; the tensors are whole."""
     state: dict[int, dict[str, Tensor]] = {}
+    places = {name: (index, parameter) for index, (name, parameter) in enumerate(_named(optimizer, network))}
     for name, value in tensors.items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        owner, _, key = name.rpartition(".")
+        index, parameter = places[owner]
+        state.setdefault(index, {})[key] = as_in(value, parameter)
+    groups = optimizer.state_dict()["param_groups"]
+    for group, kept in zip(groups, settings, strict=True):
+        group.update({name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _named(optimizer: Optimizer, network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yields the optimiser's parameters by name, in its own order."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    others = 0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            # A parameter of the user's that is outside the network, such as one of the loss.
+            name = names.get(id(parameter), f"other-{others}")
+            others += id(parameter) not in names
+            yield name, parameter
+
+
+def _groups(optimizer: training_pb2.Optimizer, learned: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    if optimizer.decay_biases_and_norms or decay == 0:
+        return [{"params": learned}]
+    decayed = [parameter for parameter in learned if parameter.ndim >= 2]
+    spared = [parameter for parameter in learned if parameter.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def _moments(adam: training_pb2.Adam | training_pb2.AdamW) -> dict[str, Any]:

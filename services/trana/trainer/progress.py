@@ -1,7 +1,7 @@
 """How far a training has come: everything of a last checkpoint that is no tensor."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf import json_format
@@ -31,10 +31,12 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The state of a training between two epochs.
+    """The state of a training between two steps.
 
     Attributes:
         epoch: Epochs done.
+        step: Steps done of the next epoch.
+        seconds: Wall time that these took.
         best: None before the first.
         patience: Early stopping's count.
         plateau: The learning rate's drops.
@@ -43,6 +45,8 @@ class Progress:
     """
 
     epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
     best: Best | None = None
     patience: Patience = field(default_factory=Patience)
     plateau: Plateau = field(default_factory=Plateau)
@@ -58,8 +62,12 @@ class Progress:
         """Whether a finite loss is the lowest so far; of equal ones the older stays."""
         return self.best is None or val_loss < self.best.val_loss
 
+    def within(self, step: int, seconds: float) -> "Progress":
+        """Returns the progress after some steps of the next epoch, and the time they took."""
+        return replace(self, step=step, seconds=seconds)
+
     def after(self, spec: training_pb2.TrainingSpec, epoch: epoch_pb2.Epoch, best: Best | None) -> "Progress":
-        """Returns the progress after one more epoch.
+        """Returns the progress after the whole of one more epoch.
 
         Args:
             spec: Its rules decide whether the training ends here.
@@ -87,6 +95,8 @@ def to_json(progress: Progress) -> dict[str, Any]:
     best = progress.best
     return {
         "epoch": progress.epoch,
+        "step": progress.step,
+        "seconds": progress.seconds,
         "best": best and {"epoch": best.epoch, "val_loss": best.val_loss.hex(), "name": best.name},
         "patience": _patience_to_json(progress.patience),
         "plateau": {"patience": _patience_to_json(progress.plateau.patience), "drops": progress.plateau.drops},
@@ -100,6 +110,8 @@ def from_json(state: dict[str, Any], history: tuple[epoch_pb2.Epoch, ...]) -> Pr
     plateau = state["plateau"]
     return Progress(
         epoch=state["epoch"],
+        step=state["step"],
+        seconds=state["seconds"],
         best=best and Best(best["epoch"], float.fromhex(best["val_loss"]), best["name"]),
         patience=_patience_from_json(state["patience"]),
         plateau=Plateau(_patience_from_json(plateau["patience"]), plateau["drops"]),

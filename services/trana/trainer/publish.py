@@ -2,9 +2,9 @@
 
 checkpoints/
   000012-best-attempt-1/      files and manifest.json, which has the size and SHA-256 of each
-  000012-last-attempt-1/
+  000012-step-000340-last-attempt-1/     340 steps after that epoch
   best -> 000012-best-attempt-1
-  last -> 000012-last-attempt-1
+  last -> 000012-step-000340-last-attempt-1
 attempt                       number of the newest attempt: an older one may no longer publish
 
 A checkpoint is written beside its place, flushed to the disk, renamed into place, read back and compared with its
@@ -14,7 +14,9 @@ hashes; then the link is swapped, and only then are older ones removed. A folder
 import hashlib
 import json
 import logging
+import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ LAST = "last"
 _KINDS = {BEST: checkpoint_pb2.CHECKPOINT_KIND_BEST, LAST: checkpoint_pb2.CHECKPOINT_KIND_LAST}
 _MANIFEST = "manifest.json"
 _TMP = ".tmp"
+_NAME = re.compile(r"(?P<epoch>\d+)(-step-(?P<position>\d+))?-(?P<kind>[a-z]+)-attempt-(?P<attempt>\d+)")
 # The one before the newest is there for a newest that turns out damaged, and for whoever is reading it just now.
 _KEEP = 2
 
@@ -43,15 +46,24 @@ class Header:
 
     Attributes:
         kind: BEST or LAST.
-        epoch: After which it was saved, from 1.
-        val_loss: Of that epoch.
+        epoch: Epochs that were done.
+        val_loss: Of the last of them; NaN where there is none.
         best: Name of the best checkpoint that belongs to a last one: empty where there is none.
+        step: Optimiser steps since the start of the job.
+        position: Those of them that belong to an epoch which was not yet done.
     """
 
     kind: str
     epoch: int
     val_loss: float
     best: str = ""
+    step: int = 0
+    position: int = 0
+
+    def name(self, attempt: int) -> str:
+        """Returns what the checkpoint's folder is called; names of a kind sort by time, within an attempt."""
+        within = f"-step-{self.position:06d}" if self.position else ""
+        return f"{self.epoch:06d}{within}-{self.kind}-attempt-{attempt}"
 
 
 class CheckpointFolder:
@@ -92,7 +104,7 @@ class CheckpointFolder:
         Raises:
             FencedError: If a newer attempt has taken over.
         """
-        name = f"{header.epoch:06d}-{header.kind}-attempt-{self._attempt}"
+        name = header.name(self._attempt)
         try:
             self._publish(name, header, files)
         except StorageError:
@@ -160,6 +172,7 @@ class CheckpointFolder:
         checkpoint = checkpoint_pb2.Checkpoint(
             kind=_KINDS[manifest["kind"]],
             epoch=manifest["epoch"],
+            step=manifest["step"],
             attempt=manifest["attempt"],
             val_loss=float.fromhex(manifest["val_loss_hex"]),
             uri=self.path(name).resolve().as_uri(),
@@ -173,8 +186,10 @@ class CheckpointFolder:
         manifest = {
             "kind": header.kind,
             "epoch": header.epoch,
+            "step": header.step,
             "attempt": self._attempt,
-            "val_loss": header.val_loss,
+            # JSON knows no NaN.
+            "val_loss": header.val_loss if math.isfinite(header.val_loss) else None,
             "val_loss_hex": header.val_loss.hex(),
             "best": header.best,
             "create_time": datetime.now(UTC).isoformat(),
@@ -210,10 +225,10 @@ class CheckpointFolder:
         """Returns the names of a kind, the newest first: by attempt, for a later one may have gone back."""
         found = []
         for path in self._root.glob(f"*-{kind}-attempt-*"):
-            epoch, _, attempt = path.name.replace(f"-{kind}-attempt-", " ").partition(" ")
-            if epoch.isdecimal() and attempt.isdecimal():
-                found.append((int(attempt), int(epoch), path.name))
-        return [name for _, _, name in sorted(found, reverse=True)]
+            name = _NAME.fullmatch(path.name)
+            if name is not None and name["kind"] == kind:
+                found.append((int(name["attempt"]), int(name["epoch"]), int(name["position"] or 0), path.name))
+        return [name for *_, name in sorted(found, reverse=True)]
 
     def _prune(self) -> None:
         """Removes what is neither among the newest of its kind nor the best that a last one needs."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from trana.trainer.checkpoint import Checkpoints
 from trana.trainer.place import Place
 from trana.trainer.progress import Progress
 from trana.v1 import checkpoint_pb2, epoch_pb2, report_pb2
@@ -15,12 +14,11 @@ class Reporter:
         self._report = report
         self._talks = place.rank == 0
 
-    def repeat(self, progress: Progress, checkpoints: Checkpoints) -> None:
+    def repeat(self, progress: Progress, published: Sequence[checkpoint_pb2.Checkpoint]) -> None:
         """Reports again what the attempts before have done: it was saved, but may never have been heard."""
-        if self._talks:
-            self.tell_checkpoints(checkpoints.published(progress))
-            for epoch in progress.history:
-                self._send(report_pb2.Report(epoch=epoch))
+        self.tell_checkpoints(published)
+        for epoch in progress.history:
+            self._send(report_pb2.Report(epoch=epoch))
 
     def tell_first_step(self, first_step: report_pb2.FirstStep) -> None:
         """Reports the first step of the attempt."""

@@ -1,23 +1,19 @@
-"""The optimiser's steps of an epoch."""
+"""The steps of an epoch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from trana.trainer.agreement import Agreement
 from trana.trainer.errors import NotFiniteError
-from trana.trainer.feeding import Batch, Feed
+from trana.trainer.feeding import Feed
+from trana.trainer.learner import Learner
 from trana.trainer.network import needs_batches
 from trana.trainer.optimizer import base_learning_rate
 from trana.trainer.order import num_steps
 from trana.trainer.place import Place
 from trana.trainer.progress import Progress
-from trana.trainer.schedule import Schedule
 from trana.v1 import training_pb2
 
 
@@ -26,77 +22,84 @@ class Ran:
     """What the steps of an epoch came to.
 
     Attributes:
-        whole: Whether all were made; else a stop was agreed on in between, and the epoch is lost.
+        whole: Whether the epoch's last one was made; else a stop was agreed on in between.
         stop: Whether a stop was agreed on.
-        last_step: Optimiser steps since the start of the job.
+        position: Steps of the epoch that are done.
+        last_step: Steps since the start of the job.
         learning_rate: Of the last step.
         samples_per_second: Over all ranks.
     """
 
     whole: bool
     stop: bool
+    position: int
     last_step: int
     learning_rate: float
     samples_per_second: float
 
 
 class Steps:
-    """Runs the optimiser's steps of an epoch."""
+    """Runs the steps of an epoch: all of them, or those that an attempt before has left.
+
+    Args:
+        spec: A valid spec with the service's loop.
+        learner: Makes the steps.
+        feed: Of the training split.
+        place: Where this rank runs.
+        is_due: Says whether to save after a step, counted from the start of the job.
+        save: Saves; takes the steps of the epoch that are done, and those since the start of the job.
+    """
 
     def __init__(
         self,
         spec: training_pb2.TrainingSpec,
-        replica: nn.Module,
-        optimizer: Optimizer,
-        schedule: Schedule,
+        learner: Learner,
         feed: Feed,
         place: Place,
+        *,
+        is_due: Callable[[int], bool],
+        save: Callable[[int, int], None],
     ) -> None:
         self._spec = spec
-        self._replica = replica
-        self._optimizer = optimizer
-        self._schedule = schedule
+        self._learner = learner
         self._feed = feed
-        self._place = place
         self._agreement = Agreement(place)
+        self._is_due = is_due
+        self._save = save
         self._num_steps = num_steps(len(feed), spec.global_batch_size)
-        self._least = 2 if needs_batches(replica) else 1
+        self._least = 2 if needs_batches(learner.objective) else 1
 
     def run(self, progress: Progress, on_first_step: Callable[[], None]) -> Ran:
-        """Runs the steps of the next epoch; a stop is agreed on with the other ranks."""
-        epoch, count = progress.epoch + 1, self._num_steps
-        # Dropout's seed: a function of where we are, so that resuming needs no state of a generator.
-        torch.manual_seed(_mix(self._spec.seed, epoch, self._place.rank))
-        self._replica.train()
+        """Runs the steps of the next epoch that are left; a stop is agreed on with the other ranks."""
+        epoch, count, done = progress.epoch + 1, self._num_steps, progress.step
+        before = (epoch - 1) * count
+        self._learner.begin_epoch(progress)
         self._agreement.begin()
-        started = time.monotonic()
-        stop, rate, step = False, 0.0, 0
-        batches = self._feed.steps(epoch, num_steps=count, start=0, least=self._least)
-        for step, batch in enumerate(batches):
-            rate = self._schedule.before_step(epoch=epoch, step=step, num_steps=count, drops=progress.plateau.drops)
-            is_due = self._agreement.is_due(self._step(batch))
+        watch = _Watch()
+        stop, rate, samples = False, 0.0, 0
+        for batch in self._feed.steps(epoch, num_steps=count, start=done, least=self._least):
+            schedule, drops = self._learner.schedule, progress.plateau.drops
+            rate = schedule.before_step(epoch=epoch, step=done, num_steps=count, drops=drops)
+            loss = self._learner.step(batch, least=self._least)
+            done, samples = done + 1, samples + batch.total
             on_first_step()
-            if is_due or step == count - 1:
-                stop = self._agree(epoch, step)
+            is_due = done < count and self._is_due(before + done)
+            # Also before it saves: weights that are no numbers are nothing to go on from.
+            if self._agreement.is_due(loss) or is_due or done == count:
+                stop = self._agree(epoch, done)
+            if done < count and (stop or is_due):
+                with watch.paused():
+                    self._save(done, before + done)
+                self._agreement.begin()
             if stop:
                 break
-        per_second = len(self._feed) / (time.monotonic() - started)
-        return Ran(step == count - 1, stop, epoch * count, rate, per_second)
+        return Ran(done == count, stop, done, before + done, rate, samples / watch.seconds)
 
-    def _step(self, batch: Batch) -> Tensor:
-        """Makes one step on this rank's share of a batch; returns its part of the loss."""
-        # The ranks' gradients are averaged; scaled like this, their mean is that of the mean over the whole batch.
-        loss: Tensor = self._replica(batch) * (self._place.world_size / batch.total)
-        torch.autograd.backward(loss)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return loss
-
-    def _agree(self, epoch: int, step: int) -> bool:
+    def _agree(self, epoch: int, done: int) -> bool:
         verdict = self._agreement.ask()
         if verdict.steps_since_not_finite is not None:
-            first = step - verdict.steps_since_not_finite
-            where = f"in epoch {epoch}, step {first + 1} of {self._num_steps}"
+            first = done - verdict.steps_since_not_finite
+            where = f"in epoch {epoch}, step {first} of {self._num_steps}"
             raise NotFiniteError(describe_not_finite(self._spec, where))
         return verdict.stop
 
@@ -111,6 +114,20 @@ def describe_not_finite(spec: training_pb2.TrainingSpec, where: str) -> str:
     )
 
 
-def _mix(*entropy: int) -> int:
-    """Makes one seed of several numbers, such that neighbours have nothing in common."""
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+class _Watch:
+    """Measures time that is spent on steps."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """The time so far, never quite nothing."""
+        return max(time.monotonic() - self._since, 1e-9)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out what is done in the context."""
+        started = time.monotonic()
+        yield
+        self._since += time.monotonic() - started

@@ -1,4 +1,4 @@
-"""Trains one network: the file to read first.
+"""Trains one network with the service's loop: the file to read first.
 
 Load, build, resume; then for each epoch: steps, evaluation, checkpoints, report; at last the test, with the best
 weights. Every rank runs the same lines. Whatever decides the way through them is the same on all ranks: it comes
@@ -9,16 +9,14 @@ import math
 import time
 from collections.abc import Callable
 
-from torch import nn
-
 from trana.trainer.checkpoint import Checkpoints
 from trana.trainer.data.dataset import Dataset
 from trana.trainer.errors import NotFiniteError, UserError
-from trana.trainer.evaluation import Evaluation, evaluate
+from trana.trainer.evaluation import Evaluation, Evaluator
 from trana.trainer.feeding import Feeds
-from trana.trainer.group import share_buffers
+from trana.trainer.learner import Learner
 from trana.trainer.loading import load_together
-from trana.trainer.losses import PerSample, build_loss
+from trana.trainer.measures import Measures
 from trana.trainer.network import count_parameters, needs_batches
 from trana.trainer.objective.build import build_objective
 from trana.trainer.objective.objective import Objective
@@ -26,8 +24,8 @@ from trana.trainer.order import num_steps
 from trana.trainer.place import Place
 from trana.trainer.progress import Progress
 from trana.trainer.reporting import Reporter
+from trana.trainer.saving import Saving
 from trana.trainer.steps import Ran, Steps, describe_not_finite
-from trana.trainer.strategy import replicate
 from trana.v1 import epoch_pb2, report_pb2, training_pb2
 
 
@@ -37,7 +35,7 @@ def train(
     """Trains a network, or goes on where the last checkpoint in the place's folder stopped.
 
     Args:
-        spec: A valid spec.
+        spec: A valid spec with the service's loop.
         report: Takes what there is to tell; called on rank 0 alone.
         place: Where this rank runs. All ranks of a group must call this, with the same spec.
 
@@ -53,50 +51,52 @@ def train(
     feeds = Feeds.of(dataset, seed=spec.seed, place=place)
 
     objective = build_objective(spec, dataset).to(place.device)
-    network = objective.network
-    _check_batches(spec, network, len(feeds.train))
-    optimizer = objective.build_optimizer()
-    schedule = objective.build_schedule(optimizer)
-    replica = replicate(objective, place, feeds.train.peek(2))
-    steps = Steps(spec, replica, optimizer, schedule, feeds.train, place)
-    is_right = build_loss(spec.loss).is_right
+    num_parameters = count_parameters(objective.network)
+    _check_batches(spec, objective, len(feeds.train))
+    learner = Learner(spec, objective, place, feeds.train.peek(2))
+    evaluator = Evaluator(Measures(spec, objective.declared_loss, len(dataset.classes)), place, learner.moves_together)
 
-    checkpoints = Checkpoints(spec, dataset, network, optimizer, place)
-    progress = checkpoints.resume()
-    reporter.repeat(progress, checkpoints)
-    on_first_step = _first_step(reporter, progress, network, dataset)
+    saving = Saving(spec, learner, Checkpoints(spec, dataset, place), place)
+    progress = saving.resume()
+    reporter.repeat(progress, saving.resumed_from(progress))
+    on_first_step = _first_step(reporter, progress, num_parameters, dataset)
 
-    clock = time.monotonic()
+    begun = time.monotonic() - progress.seconds
+
+    def save_within(position: int, step: int) -> None:
+        within = progress.within(position, time.monotonic() - begun)
+        reporter.tell_checkpoints(saving.save_within(within, step))
+
+    steps = Steps(spec, learner, feeds.train, place, is_due=saving.is_due, save=save_within)
     while not progress.has_ended:
         ran = steps.run(progress, on_first_step)
         if not ran.whole:
             break
-        share_buffers(network, place)
-        train_loss = evaluate(objective, feeds.train_sample, place, is_right=is_right)
-        val_loss = evaluate(objective, feeds.validation, place, is_right=is_right)
-        _check_finite(spec, progress, train_loss, val_loss)
-
-        epoch = _describe(progress, ran, train_loss, val_loss, place)
-        best, published = checkpoints.save_best(epoch, progress.best)
+        with learner.evaluated() as evaluated:
+            train_loss = evaluator.evaluate(evaluated, feeds.train_sample, "train")
+            val_loss = evaluator.evaluate(evaluated, feeds.validation, "val")
+            _check_finite(spec, progress, train_loss, val_loss)
+            epoch = _describe(progress, ran, train_loss, val_loss, place)
+            best, published = saving.save_best(epoch, progress.best)
+        learner.schedule.after_epoch(val_loss=epoch.val_loss)
         # The clock runs on: saving the last checkpoint counts for the next epoch, for this one is written down in it.
-        epoch.duration_seconds, clock = time.monotonic() - clock, time.monotonic()
+        epoch.duration_seconds, begun = time.monotonic() - begun, time.monotonic()
         epoch.create_time.GetCurrentTime()
         progress = progress.after(spec, epoch, best)
-        published += checkpoints.save_last(progress)
+        published += saving.save_last(progress, stop=ran.stop)
         reporter.tell_epoch(epoch, published)
         if ran.stop:
             break
 
     if not progress.has_ended:
-        reporter.tell_checkpoints(checkpoints.save_held())
         return reporter.tell_result(progress, report_pb2.STOP_REASON_REQUESTED, {})
-    metrics = _test(objective, feeds, checkpoints, progress, place, is_right)
+    metrics = _test(learner, evaluator, feeds, saving, progress)
     return reporter.tell_result(progress, progress.stop_reason, metrics)
 
 
-def _check_batches(spec: training_pb2.TrainingSpec, network: nn.Module, count: int) -> None:
+def _check_batches(spec: training_pb2.TrainingSpec, objective: Objective, count: int) -> None:
     smallest = count // num_steps(count, spec.global_batch_size)
-    if needs_batches(network) and smallest < 2:
+    if needs_batches(objective) and smallest < 2:
         message = f"{count} training samples and training.global_batch_size {spec.global_batch_size}"
         raise UserError(
             f"batch normalisation needs at least 2 samples in each step, but {message} give steps of {smallest}; "
@@ -104,12 +104,12 @@ def _check_batches(spec: training_pb2.TrainingSpec, network: nn.Module, count: i
         )
 
 
-def _first_step(reporter: Reporter, progress: Progress, network: nn.Module, dataset: Dataset) -> Callable[[], None]:
+def _first_step(reporter: Reporter, progress: Progress, num_parameters: int, dataset: Dataset) -> Callable[[], None]:
     """Makes what reports the first step of the attempt, once."""
     pending = [
         report_pb2.FirstStep(
             resumed_from_epoch=progress.epoch,
-            num_parameters=count_parameters(network),
+            num_parameters=num_parameters,
             num_train=len(dataset.train),
             num_validation=len(dataset.validation),
             num_test=len(dataset.test) if dataset.test else 0,
@@ -141,21 +141,14 @@ def _describe(
         samples_per_second=ran.samples_per_second,
         step=ran.last_step,
         best=progress.is_best(val_loss.loss),
-        metrics={**train_loss.metrics("train"), **val_loss.metrics("val")},
+        metrics={**train_loss.metrics, **val_loss.metrics},
     )
 
 
-def _test(
-    objective: Objective,
-    feeds: Feeds,
-    checkpoints: Checkpoints,
-    progress: Progress,
-    place: Place,
-    is_right: PerSample | None,
-) -> dict[str, float]:
+def _test(learner: Learner, evaluator: Evaluator, feeds: Feeds, saving: Saving, progress: Progress) -> dict[str, float]:
     """Measures the best weights on the test split, where there is one."""
     if feeds.test is None or progress.best is None:
         return {}
-    checkpoints.load_best(progress.best)
-    result = evaluate(objective, feeds.test, place, is_right=is_right)
-    return {"test_loss": result.loss, **result.metrics("test")}
+    saving.load_best(progress.best)
+    result = evaluator.evaluate(learner.objective, feeds.test, "test")
+    return {"test_loss": result.loss, **result.metrics}

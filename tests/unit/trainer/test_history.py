@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
-from trana.trainer import checkpoint, progress
+from trana.trainer import progress, saving
 from trana.trainer.progress import to_lines
 from trana.v1 import epoch_pb2
 from unit.trainer.specs import make_spec
@@ -30,7 +30,7 @@ def test_a_checkpoint_holds_the_newest_epochs_alone(tmp_path: Path, monkeypatch:
         return to_lines(history, written)
 
     monkeypatch.setattr(progress, "_MAX_HISTORY", 2)
-    monkeypatch.setattr(checkpoint, "to_lines", count)
+    monkeypatch.setattr(saving, "to_lines", count)
     lines = run(make_spec(epochs=4), tmp_path).file("last", "history.jsonl").decode().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [3, 4]
     assert kept == [0, 1, 2, 2]

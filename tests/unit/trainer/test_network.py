@@ -7,7 +7,7 @@ from trana.spec.shapes import layer_shapes
 from trana.trainer.errors import UserError
 from trana.trainer.losses import build_loss
 from trana.trainer.network import build_network, count_parameters
-from trana.trainer.optimizer import build_optimizer, load_optimizer, optimizer_tensors
+from trana.trainer.optimizer import build_optimizer, load_optimizer, optimizer_settings, optimizer_tensors
 from trana.v1 import network_pb2
 from unit.trainer.specs import make_spec
 
@@ -143,7 +143,8 @@ def test_optimizer_goes_on_exactly_from_its_tensors(optimizer: dict[str, Any]) -
     second = build_network(spec.network, (4,), seed=1)
     second.load_state_dict(network.state_dict())
     resumed = build_optimizer(spec.optimizer, second)
-    load_optimizer(resumed, {name: tensor.clone() for name, tensor in optimizer_tensors(whole).items()})
+    tensors = {name: tensor.clone() for name, tensor in optimizer_tensors(whole, network).items()}
+    load_optimizer(resumed, second, tensors, optimizer_settings(whole))
     step(network, whole)
     step(second, resumed)
     for one, other in zip(network.parameters(), second.parameters(), strict=True):

@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trana.trainer.feeding import Batch
+from trana.trainer.losses import Loss
 from trana.trainer.schedule import Schedule
 
 
@@ -44,7 +46,10 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         network: The network: its state_dict, and nothing else, is what checkpoints keep as weights.
+        takes_mix: Whether `forward` heeds a mix.
     """
+
+    takes_mix: ClassVar[bool] = False
 
     network: nn.Module
 
@@ -64,6 +69,11 @@ class Objective(nn.Module, ABC):
     def measure(self, batch: Batch) -> Measured:
         """Measures a chunk, all samples of which count. In evaluation mode, without gradients."""
 
+    @property
+    def declared_loss(self) -> Loss | None:
+        """The loss of the spec, by which outputs can be measured; None where the network computes one of its own."""
+        return None
+
     @abstractmethod
     def build_optimizer(self) -> Optimizer:
         """Builds the optimiser over the parameters as they are now: on their device, sharded where they are."""
@@ -74,6 +84,17 @@ class Objective(nn.Module, ABC):
 
     def seed(self, seed: int) -> None:
         """Seeds generators other than those of torch, Python and NumPy, where a library brings its own."""
+
+    def statistics(self) -> Mapping[str, Tensor]:
+        """Returns what each rank changes by itself in training mode, such as running means, by name."""
+        return dict(self.network.named_buffers())
+
+    def generators(self) -> Mapping[str, Tensor]:
+        """Returns the states of generators that `seed` seeds, by name."""
+        return {}
+
+    def load_generators(self, states: Mapping[str, Tensor]) -> None:
+        """Sets those generators to what `generators` gave."""
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Called before the first step of an epoch, from 1."""

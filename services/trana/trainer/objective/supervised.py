@@ -1,5 +1,6 @@
 """A network and a declared loss: for declared layers, and for a torch module of the user's."""
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -15,6 +16,8 @@ from trana.v1 import training_pb2
 class Supervised(Objective):
     """Compares what a network makes of the features with the targets."""
 
+    takes_mix = True
+
     def __init__(self, spec: training_pb2.TrainingSpec, network: nn.Module, loss: Loss) -> None:
         super().__init__()
         self.network = network
@@ -23,7 +26,7 @@ class Supervised(Objective):
 
     def forward(self, batch: Batch, mix: Mix | None = None) -> Tensor:
         """See `Objective.forward`."""
-        output = self.apply_network(batch.features)
+        output = _widened(self.apply_network(batch.features))
         losses = self._loss.per_sample(output, batch.targets)
         if mix is not None:
             losses = mix.share * losses + (1 - mix.share) * self._loss.per_sample(output, mix.targets)
@@ -39,6 +42,11 @@ class Supervised(Objective):
         output = self.apply_network(batch.features)
         return Measured(self._loss.measured(output, batch.targets).double().sum(), output)
 
+    @property
+    def declared_loss(self) -> Loss | None:
+        """See `Objective.declared_loss`."""
+        return self._loss
+
     def build_optimizer(self) -> Optimizer:
         """See `Objective.build_optimizer`."""
         return build_optimizer(self._spec.optimizer, self.network)
@@ -51,3 +59,8 @@ class Supervised(Objective):
         """Applies the network, in the mode that the objective is in."""
         output: Tensor = self.network(features)
         return output
+
+
+def _widened(output: Tensor) -> Tensor:
+    """Brings what autocast computed in 16 bits back to 32: losses of a batch are summed up."""
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
