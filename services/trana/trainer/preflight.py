@@ -4,11 +4,15 @@ from trana.trainer.data.dataset import load
 from trana.trainer.data.streaming import Stream
 from trana.v1 import training_pb2
 
+# Of a split that is streamed: more would take longer than anyone waits to hear of a mistake.
+_MOST_BYTES = 4 * 2**30
+
 
 def check(spec: bytes) -> None:
-    """Reads the whole dataset of a training and checks that it can be trained on.
+    """Reads the dataset of a training and checks that it can be trained on.
 
-    A dataset that is streamed is read in stretches, and not held.
+    A dataset that is streamed is read in stretches, and not held: the first 4 GiB of each split. What comes after is
+    checked in the training, when it is reached.
 
     Args:
         spec: A valid `trana.v1.TrainingSpec`, serialised. Without a dataset there is nothing to check.
@@ -22,4 +26,4 @@ def check(spec: bytes) -> None:
     dataset = load(training)
     for part in (dataset.train, dataset.validation, dataset.test):
         if isinstance(part, Stream):
-            part.check()
+            part.check(most_bytes=_MOST_BYTES)

@@ -109,6 +109,16 @@ def test_an_epoch_has_every_training_sample_once_in_an_order_of_its_own(path: Pa
     assert first == [value for batch in epoch(feed(path), 1).values() for value in ids(batch)]
 
 
+def test_a_window_has_an_order_of_its_own_in_each_epoch(path: Path) -> None:
+    stream = load(spec(path)).train
+    assert isinstance(stream, Stream)
+    one, other = windows(stream.counts, stream.most, 7, 1)[:2]
+    assert sorted(one.order(7, 1).tolist()) == list(range(one.count))
+    orders = [one.order(7, 1), one.order(7, 2), one.order(8, 1), other.order(7, 1)]
+    assert len({tuple(order[:50].tolist()) for order in orders}) == 4
+    assert [sorted(window.groups) for window in (one, other)] != [list(one.groups), list(other.groups)]
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_batches_over_all_ranks_do_not_depend_on_how_many_there_are(path: Path, world_size: int) -> None:
     alone = epoch(feed(path), 1)
@@ -207,6 +217,17 @@ def test_preflight_finds_a_wrong_value_of_a_streamed_file(tmp_path: Path, rule: 
     load(spec(path, rule=rule))
     with pytest.raises(DataError, match=r"t\.parquet, row 2346, column x: inf is not a finite number"):
         check(spec(path, rule=rule).SerializeToString())
+
+
+def test_check_reads_as_much_as_it_may(path: Path, tmp_path: Path) -> None:
+    wrong = np.random.default_rng(1).normal(size=ROWS)
+    row = load(spec(path)).train.rows[-50]
+    wrong[row] = np.nan
+    part = load(spec(write(tmp_path / "t.parquet", x=wrong))).train
+    assert isinstance(part, Stream)
+    part.check(most_bytes=20_000)
+    with pytest.raises(DataError, match=f"row {row + 1}, column x"):
+        part.check(most_bytes=100_000)
 
 
 def test_preflight_of_a_good_streamed_file_passes(path: Path) -> None:

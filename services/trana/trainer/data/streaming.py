@@ -108,13 +108,20 @@ class Stream:
         assert whole is not None, "a split has samples"
         return whole
 
-    def check(self) -> None:
-        """Reads all samples.
+    def check(self, *, most_bytes: int) -> None:
+        """Reads samples from the start of the file on, and checks them; those that are left are when they are reached.
+
+        Args:
+            most_bytes: What the samples that are read take once they are decoded; one row group is in any case.
 
         Raises:
             DataError: If a value is wrong; it names file, row and column.
         """
-        for source, rows in self._rows([group for group, count in enumerate(self.counts) if count]):
+        most = most_bytes // sample_bytes(len(self.decoder.preprocessor.feature_names), 1)
+        before = accumulate(self.counts, initial=0)
+        reached = [seen <= most for seen in before]
+        groups = [group for group, count in enumerate(self.counts) if count and reached[group]]
+        for source, rows in self._rows(groups):
             self.decoder.decode(source, rows, self.split)
 
     def _load(
