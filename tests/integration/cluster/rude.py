@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -74,6 +75,4 @@ def fork_children(**arguments: Any) -> None:
 
 def use_package(*, report: Callable[[bytes], None], **arguments: Any) -> None:
     """Imports what only the job's own packages have."""
-    import toolbox
-
-    report(f"{toolbox.VERSION} {sys.prefix}".encode())
+    report(importlib.import_module("toolbox").VERSION.encode())

@@ -40,8 +40,8 @@ def test_what_is_not_known_fits_everything(layers: list[dict[str, Any]], shape: 
 
 
 def test_behind_a_layer_of_the_users_only_what_is_declared_is_known() -> None:
-    layers = [{"linear": {"outFeatures": 8}}, {"custom": {"entrypoint": "gates:Gate"}}, {"linear": {"outFeatures": 3}}]
-    declared = network_of(layers)
+    gate: dict[str, Any] = {"custom": {"entrypoint": "gates:Gate"}}
+    declared = network_of([{"linear": {"outFeatures": 8}}, gate, {"linear": {"outFeatures": 3}}])
     assert parameter_shapes(declared, (4,)) == {
         "0.weight": (8, 4),
         "0.bias": (8,),
