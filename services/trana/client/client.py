@@ -12,22 +12,39 @@ from typing import Any, Literal, Self
 
 import grpc
 
+from trana.client.bundling import Archive, code_path, pack
 from trana.client.downloading import save_checkpoint
 from trana.client.errors import ClientClosed, InvalidRequest, JobFailed, code_of, translate
 from trana.client.stalling import not_stalling
+from trana.client.uploading import Progress, upload
 from trana.client.watching import FINAL_STATES, Watching
 from trana.spec.read import SpecError, job_from_mapping, read_job
 from trana.spec.validate import validate
-from trana.v1 import checkpoint_pb2, epoch_pb2, job_pb2, job_service_pb2, job_service_pb2_grpc
+from trana.v1 import (
+    bundle_service_pb2,
+    bundle_service_pb2_grpc,
+    checkpoint_pb2,
+    epoch_pb2,
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+)
 
 Spec = job_pb2.JobSpec | Path | str | Mapping[str, Any]
 Kind = Literal["best", "last"]
 
-# Every call may be repeated: CreateJob carries a request_id, the others ask or are idempotent.
+# Every call may be repeated: CreateJob carries a request_id, the others ask or are idempotent. An upload sees to it
+# itself: grpc keeps no more of a stream than a little for another try.
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
-            "name": [{"service": job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name}],
+            "name": [
+                {"service": job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name},
+                {
+                    "service": bundle_service_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name,
+                    "method": "GetBundle",
+                },
+            ],
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",
@@ -80,6 +97,7 @@ class Client:
         options = _OPTIONS + ([("grpc.enable_http_proxy", 0)] if _is_loopback(address) else [])
         self._channel = grpc.insecure_channel(address, options=options)
         self._service = job_service_pb2_grpc.JobServiceStub(self._channel)
+        self._bundles = bundle_service_pb2_grpc.BundleServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -102,19 +120,26 @@ class Client:
         job_id: str | None = None,
         request_id: str | None = None,
         validate_only: bool = False,
+        on_upload: Progress | None = None,
     ) -> job_pb2.Job:
         """Submits a job, which is durable when this returns.
+
+        Where `training.code.bundle` is a file:// URI, the code that lies there is packed, uploaded as by
+        `upload_bundle`, and named in its place.
 
         Args:
             spec: The job, the path of a YAML or JSON file with it, or the same as nested dicts.
             job_id: Its id, to become `jobs/{job_id}`; the service makes one where None.
             request_id: A UUID; the same one with the same spec gives the same job. A new one where None, so that
                 a submission is never doubled by retries.
-            validate_only: Checks everything, and makes no job.
+            validate_only: Checks everything, and makes no job; code is uploaded all the same.
+            on_upload: As `on_progress` of `upload_bundle`.
 
         Raises:
-            InvalidRequest: If the spec is wrong, which is found out before anything is sent where the spec alone tells.
-            Refused: If the cluster can never hold the job, or `job_id` or `request_id` was used for something else.
+            InvalidRequest: If the spec or the code is wrong, which is found out before anything is sent where these
+                alone tell.
+            Refused: If the cluster can never hold the job, or runs no code of users, or `job_id` or `request_id` was
+                used for something else.
         """
         request = job_service_pb2.CreateJobRequest(
             spec=_read(spec),
@@ -122,9 +147,28 @@ class Client:
             request_id=request_id or str(uuid.uuid4()),
             validate_only=validate_only,
         )
-        _check(request)
+        archive = _check(request)
+        if archive is not None:
+            request.spec.training.code.bundle = self._upload(archive, on_upload).name
         with self._translating():
             return self._service.CreateJob(request, timeout=self._timeout_seconds)
+
+    def upload_bundle(self, path: Path | str, *, on_progress: Progress | None = None) -> bundle_service_pb2.Bundle:
+        """Packs code and uploads it; what the service has already is not sent again.
+
+        Args:
+            path: A folder, a .py file with what it may import from beside it, or a zip archive; see `bundling.pack`.
+            on_progress: Called with the bytes sent so far and all there are, from another thread; not at all where
+                nothing is sent.
+
+        Returns:
+            The bundle; its name is what `training.code.bundle` takes.
+
+        Raises:
+            InvalidRequest: If it cannot be packed, is too large, or holds what may not be in a bundle.
+            Refused: If this deployment runs no code of users.
+        """
+        return self._upload(pack(Path(path).expanduser().absolute()), on_progress)
 
     def get(self, job: str) -> job_pb2.Job:
         """Returns a job as it is now."""
@@ -233,6 +277,19 @@ class Client:
             if not request.page_token:
                 return
 
+    def _upload(self, archive: Archive, on_progress: Progress | None) -> bundle_service_pb2.Bundle:
+        def ignore(_sent: int, _total: int) -> None:
+            return
+
+        with self._translating():
+            return upload(
+                self._bundles,
+                archive,
+                timeout_seconds=self._timeout_seconds,
+                on_progress=on_progress or ignore,
+                pause=self._closed.wait,
+            )
+
     def _watching(
         self,
         job: str,
@@ -280,11 +337,14 @@ def check(spec: job_pb2.JobSpec) -> None:
     _check(job_service_pb2.CreateJobRequest(spec=spec))
 
 
-def _check(request: job_service_pb2.CreateJobRequest) -> None:
+def _check(request: job_service_pb2.CreateJobRequest) -> Archive | None:
+    """Checks a job; returns its code, packed, where that lies on this machine."""
     violations = validate(request)
     if violations:
         message = "; ".join(f"{violation.field} {violation.description}" for violation in violations)
         raise InvalidRequest(message, code="INVALID_ARGUMENT", reason="INVALID_REQUEST", violations=violations)
+    code = code_path(request.spec)
+    return None if code is None else pack(code)
 
 
 def _read(spec: Spec) -> job_pb2.JobSpec:
