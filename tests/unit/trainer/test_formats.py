@@ -61,6 +61,17 @@ def test_wrong_safetensors_are_refused(tmp_path: Path, tensors: dict[str, Any], 
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("other", [{"x": X[:, :1], "y": Y}, {"x": X, "y": np.ones((20, 3))}])
+def test_other_splits_have_the_shape_of_the_training(tmp_path: Path, other: dict[str, Any]) -> None:
+    made = tensors_spec(tmp_path / "t.safetensors", x=X, y=Y.astype(np.float32))
+    made.loss.mse.SetInParent()
+    made.network.layers[-1].linear.out_features = 1
+    save_file(other, tmp_path / "o.safetensors")
+    made.dataset.split.uris.validation = (tmp_path / "o.safetensors").as_uri()
+    with pytest.raises(DataError, match=r"o\.safetensors: has samples and targets of shape .* training have \(2, 1\)"):
+        load(made)
+
+
 def test_truncated_safetensors_are_refused(tmp_path: Path) -> None:
     made = tensors_spec(tmp_path / "t.safetensors", x=X, y=Y)
     path = tmp_path / "t.safetensors"

@@ -175,6 +175,15 @@ def test_arrays_are_scaled_and_filled_by_channel(tmp_path: Path) -> None:
     assert len(dataset.preprocessor.parts) == 2
 
 
+def test_file_of_another_split_needs_the_channels_of_the_training(tmp_path: Path) -> None:
+    np.savez(tmp_path / "train.npz", x=np.ones((4, 2)), y=np.ones(4))
+    np.savez(tmp_path / "other.npz", x=np.ones((4, 3)), y=np.ones(4))
+    made = spec(tmp_path / "train.npz", scaling="SCALING_MIN_MAX")
+    made.dataset.split.uris.validation = (tmp_path / "other.npz").as_uri()
+    with pytest.raises(DataError, match=r"other\.npz, column x: .* but those of the training have 2 channels"):
+        load(made)
+
+
 def test_one_constant_fills_all_channels(tmp_path: Path) -> None:
     x = np.array([[np.nan, 1.0], [2.0, np.nan], [3.0, 4.0]])
     assert values(load(spec(archive(tmp_path, x), fillMissing={"constant": 8.0})), "train") == [[8.0, 1.0], [2.0, 8.0]]

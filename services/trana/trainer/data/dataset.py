@@ -140,8 +140,19 @@ def _parts(opened: _Opened, decoder: Decoder, limits: Limits) -> dict[str, Sampl
     parts: dict[str, Samples | Stream] = {}
     for file, split in opened:
         if held or not isinstance(file, ParquetFile):
-            parts |= decoder.gather(file, split)
+            for name, part in decoder.gather(file, split).items():
+                _check_alike(file, part.peek(1), parts.get("train", part).peek(1))
+                parts[name] = part
         else:
             names = [name for name in NAMES if split.size(name)]
             parts |= {name: stream(file, split, name, decoder, limits) for name in names}
     return parts
+
+
+def _check_alike(file: File, sample: Samples, other: Samples) -> None:
+    """Checks that arrays of different files are alike; columns of tables were told by their names."""
+    shapes = sample.features.shape[1:], sample.targets.shape[1:]
+    needed = other.features.shape[1:], other.targets.shape[1:]
+    if shapes != needed:
+        message = f"has samples and targets of shape {shapes[0]} and {shapes[1]}, but those of the training have "
+        raise file.error(f"{message}{needed[0]} and {needed[1]}")
