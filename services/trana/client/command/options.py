@@ -65,7 +65,10 @@ EventsOutputOption = Annotated[
     ),
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name or id of the job: jobs/iris, or iris.")]
-SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The job, in YAML or JSON.")]
+SpecArgument = Annotated[
+    Path,
+    typer.Argument(metavar="SPEC", help="The job, in YAML or JSON; or a .py file that defines `def train(context)`."),
+]
 
 
 def settings_of(context: typer.Context, server: str | None = None, output: Output | None = None) -> Settings:

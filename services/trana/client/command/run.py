@@ -13,7 +13,15 @@ from trana.client.command.endings import ExitCode, exit_code_of
 from trana.client.command.following import conclude, follow
 from trana.client.command.options import EventsOutputOption, Settings, SpecArgument, settings_of
 from trana.client.command.serve import HomeOption, NumCpusOption, NumGpusOption
-from trana.client.command.submit import WorkersOption, read_with_changes
+from trana.client.command.submit import (
+    Changes,
+    EpochsOption,
+    GpusOption,
+    PipOption,
+    WorkersOption,
+    read_with_changes,
+    showing_upload,
+)
 
 if TYPE_CHECKING:
     from trana.client.client import Client
@@ -29,6 +37,7 @@ def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
         epilog="Examples: [bold]trana run deploy/examples/iris.yaml[/bold]   "
+        "[bold]trana run train.py --workers 2[/bold]   "
         "[bold]trana run iris.yaml --workers 2 --home /tmp/trana[/bold]"
     )(run)
 
@@ -37,6 +46,9 @@ def run(
     context: typer.Context,
     spec: SpecArgument,
     workers: WorkersOption = None,
+    epochs: EpochsOption = None,
+    gpus: GpusOption = None,
+    pip: PipOption = None,
     home: HomeOption = None,
     num_cpus: NumCpusOption = None,
     num_gpus: NumGpusOption = None,
@@ -49,7 +61,7 @@ def run(
     """
     settings = settings_of(context, None, output)
     folder = (home or DEFAULT_HOME).expanduser().absolute()
-    message = read_with_changes(spec, workers=workers, priority=None, labels=())
+    message = read_with_changes(spec, Changes(workers, epochs, gpus, tuple(pip or ())))
     from trana.client.client import Client, check
     from trana.client.command.embedded import embedded_service
 
@@ -64,7 +76,8 @@ def run(
 
 
 def _run(client: "Client", spec: "job_pb2.JobSpec", settings: Settings) -> "job_pb2.Job":
-    job = client.submit(spec)
+    with showing_upload() as on_upload:
+        job = client.submit(spec, on_upload=on_upload)
     try:
         job = follow(client, job, settings)
     except KeyboardInterrupt:
