@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 from trana.trainer.data.dataset import Dataset, load
+from trana.trainer.data.images import open_images
 from trana.trainer.errors import DataError
 from trana.trainer.preflight import check
 from trana.v1 import training_pb2
@@ -120,6 +121,13 @@ def test_images_become_pixels_of_0_to_1_and_folders_classes(folder: Path) -> Non
     for pixels, target in zip(train.features, train.targets, strict=True):  # type: ignore[union-attr]
         assert pixels.dtype == np.float32
         assert pixels[:, 0, 0].tolist() == ([1.0, 0.0, 0.0] if target == 0 else [0.0, 0.0, np.float32(0.2)])
+
+
+def test_images_are_in_the_order_of_classes_and_paths(folder: Path) -> None:
+    source = open_images(folder.as_uri(), images_spec(folder).dataset.images)
+    deep = [f"b/{number}.bmp" for number in range(3)] + ["b/deep/x.PNG"]
+    assert source.paths == (*(f"a/{number}.png" for number in range(5)), *deep)
+    assert [chunk.start for chunk in source.chunks([])] == [0]
 
 
 def test_grey_images_have_one_channel(folder: Path) -> None:

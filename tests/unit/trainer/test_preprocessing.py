@@ -94,6 +94,11 @@ def test_missing_values_are_filled_from_the_training_split(tmp_path: Path, fill:
     assert values(dataset, "validation") == [[1000.0], [filled]]
 
 
+def test_value_that_scaling_makes_infinite_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 4, column a: .* is not a finite number"):
+        load(spec(table(tmp_path, [0, 1e-30, 1e30], train=2), scaling="SCALING_MIN_MAX"))
+
+
 def test_scale_is_that_of_the_filled_values(tmp_path: Path) -> None:
     path = table(tmp_path, [1, "", "", 3, 1], train=4)
     dataset = load(spec(path, fillMissing={"constant": -1.0}, scaling="SCALING_MIN_MAX"))
