@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
+from trana.trainer.data import images
 from trana.trainer.data.dataset import Dataset, load
 from trana.trainer.data.images import open_images
+from trana.trainer.data.samples import Samples
 from trana.trainer.errors import DataError
 from trana.trainer.preflight import check
 from trana.v1 import training_pb2
@@ -128,6 +130,19 @@ def test_images_are_in_the_order_of_classes_and_paths(folder: Path) -> None:
     deep = [f"b/{number}.bmp" for number in range(3)] + ["b/deep/x.PNG"]
     assert source.paths == (*(f"a/{number}.png" for number in range(5)), *deep)
     assert [chunk.start for chunk in source.chunks([])] == [0]
+
+
+def test_images_are_decoded_some_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load(images_spec(folder))
+    monkeypatch.setattr(images, "_CHUNK", 2)
+    assert isinstance(whole.train, Samples)
+    some = load(images_spec(folder)).train
+    assert isinstance(some, Samples)
+    assert some.rows.tolist() == whole.train.rows.tolist()
+    assert some.features.tolist() == whole.train.features.tolist()
+    (folder / "b" / "2.bmp").write_bytes(b"")
+    with pytest.raises(DataError, match=r"b/2\.bmp: cannot be read"):
+        load(images_spec(folder))
 
 
 def test_grey_images_have_one_channel(folder: Path) -> None:

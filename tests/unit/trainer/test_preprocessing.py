@@ -95,7 +95,7 @@ def test_missing_values_are_filled_from_the_training_split(tmp_path: Path, fill:
 
 
 def test_value_that_scaling_makes_infinite_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 4, column a: .* is not a finite number"):
+    with pytest.raises(DataError, match=r"row 4, column a: .* is not a finite number"):
         load(spec(table(tmp_path, [0, 1e-30, 1e30], train=2), scaling="SCALING_MIN_MAX"))
 
 
