@@ -86,7 +86,10 @@ def results(measures: Mapping[str, Measure], split: str) -> dict[str, float]:
 
 
 class _Sums(Measure):
-    """A metric of torchmetrics in float64 that keeps sums."""
+    """A metric of torchmetrics in float64 that keeps sums.
+
+    Only rank 0 has one: it must not wait for others to synchronise with, as it does where it finds a group.
+    """
 
     def __init__(self, metric: "torchmetrics.Metric", prepare: Callable[[Tensor], Tensor], *, least: int = 1) -> None:
         self._metric = metric.set_dtype(torch.float64)
@@ -160,22 +163,24 @@ def _maker(metric: training_pb2.Metric, loss: Loss, num_classes: int) -> tuple[s
 def _top_k(k: int, num_classes: int) -> Measure:
     from torchmetrics.classification import MulticlassAccuracy
 
-    return _Sums(MulticlassAccuracy(num_classes, top_k=k, average="micro"), lambda output: output.float())
+    return _Sums(
+        MulticlassAccuracy(num_classes, top_k=k, average="micro", sync_on_compute=False), lambda output: output.float()
+    )
 
 
 def _macro_f1(loss: Loss, num_classes: int) -> Measure:
     from torchmetrics.classification import MulticlassF1Score
 
-    return _Sums(MulticlassF1Score(num_classes, average="macro"), loss.predicted)
+    return _Sums(MulticlassF1Score(num_classes, average="macro", sync_on_compute=False), loss.predicted)
 
 
 def _regression(kind: str) -> Measure:
     from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
     makers: Mapping[str, Callable[[], torchmetrics.Metric]] = {
-        "mae": MeanAbsoluteError,
-        "rmse": lambda: MeanSquaredError(squared=False),
-        "r2": R2Score,
+        "mae": lambda: MeanAbsoluteError(sync_on_compute=False),
+        "rmse": lambda: MeanSquaredError(squared=False, sync_on_compute=False),
+        "r2": lambda: R2Score(sync_on_compute=False),
     }
     return _Sums(makers[kind](), lambda output: output.double(), least=2 if kind == "r2" else 1)
 

@@ -12,7 +12,7 @@ from trana.trainer.sharding import as_in, is_sharded
 from trana.v1 import training_pb2
 
 
-def build_optimizer(optimizer: training_pb2.Optimizer, network: nn.Module) -> Optimizer:
+def build_optimizer(optimizer: training_pb2.Optimizer, network: nn.Module, *, is_scaled: bool = False) -> Optimizer:
     """Builds an optimiser over the parameters that are learned.
 
     It is fused: one kernel a step rather than one a tensor. Weight decay spares parameters of fewer than two
@@ -21,10 +21,13 @@ def build_optimizer(optimizer: training_pb2.Optimizer, network: nn.Module) -> Op
     Args:
         optimizer: The declared one.
         network: On its device, sharded where it is.
+        is_scaled: Whether the loss is scaled, so that steps are skipped whose gradients overflow.
     """
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    # torch has no fused SGD for sharded parameters.
-    is_fused = not is_sharded(learned)
+    is_sgd = optimizer.WhichOneof("kind") == "sgd"
+    # torch has no fused SGD for sharded parameters, and where a first step is skipped, its momentum is left as whatever
+    # the memory held.
+    is_fused = not (is_sgd and (is_scaled or is_sharded(learned)))
     match optimizer.WhichOneof("kind"):
         case "sgd":
             sgd = optimizer.sgd

@@ -49,7 +49,8 @@ class Supervised(Objective):
 
     def build_optimizer(self) -> Optimizer:
         """See `Objective.build_optimizer`."""
-        return build_optimizer(self._spec.optimizer, self.network)
+        is_scaled = self._spec.precision == training_pb2.PRECISION_FP16
+        return build_optimizer(self._spec.optimizer, self.network, is_scaled=is_scaled)
 
     def build_schedule(self, optimizer: Optimizer) -> Schedule:
         """See `Objective.build_schedule`."""
