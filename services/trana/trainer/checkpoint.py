@@ -175,6 +175,7 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
 def _describe(spec: training_pb2.TrainingSpec, dataset: Dataset | None, place: Place) -> dict[str, Any]:
     return {
         "classes": list(dataset.classes) if dataset else [],
+        "class_counts": list(dataset.class_counts) if dataset else [],
         "input_shape": list(dataset.input_shape) if dataset else [],
         "attempt": place.attempt,
         "world_size": place.world_size,

@@ -154,20 +154,15 @@ class CheckpointFolder:
         Raises:
             StorageError: If anything is missing or differs.
         """
-        for file, expected in self._read_manifest(name)["files"].items():
-            path = self.path(name) / file
-            with _translated(f"read {path}"):
-                found = {"size_bytes": path.stat().st_size, "sha256": _hash_file(path)}
-            if found != expected:
-                raise StorageError(f"{path} is damaged: it no longer has the SHA-256 that its manifest tells")
+        verify(self.path(name))
 
     def best_of(self, name: str) -> str:
         """Returns the name of the best checkpoint that belongs to a last one; empty where there is none."""
-        return str(self._read_manifest(name)["best"])
+        return str(_read_manifest(self.path(name))["best"])
 
     def describe(self, name: str) -> checkpoint_pb2.Checkpoint:
         """Returns what there is to report of a checkpoint; its resource name is for the receiver to fill in."""
-        manifest = self._read_manifest(name)
+        manifest = _read_manifest(self.path(name))
         path = self.path(name) / _MANIFEST
         checkpoint = checkpoint_pb2.Checkpoint(
             kind=_KINDS[manifest["kind"]],
@@ -199,14 +194,6 @@ class CheckpointFolder:
             },
         }
         return json.dumps(manifest, indent=2).encode()
-
-    def _read_manifest(self, name: str) -> dict[str, Any]:
-        path = self.path(name) / _MANIFEST
-        try:
-            manifest: dict[str, Any] = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise StorageError(f"{path} cannot be read: {error}") from error
-        return manifest
 
     def _rename(self, aside: Path, path: Path) -> None:
         if path.exists():
@@ -242,6 +229,29 @@ class CheckpointFolder:
         for name in (name for name in lasts + bests if name not in keep):
             # On a network file system a folder that someone is reading cannot go yet: the next time it can.
             shutil.rmtree(self.path(name), ignore_errors=True)
+
+
+def verify(folder: Path) -> None:
+    """Reads a checkpoint whole, wherever it lies, and compares it with its manifest.
+
+    Raises:
+        StorageError: If anything is missing or differs.
+    """
+    for file, expected in _read_manifest(folder)["files"].items():
+        path = folder / file
+        with _translated(f"read {path}"):
+            found = {"size_bytes": path.stat().st_size, "sha256": _hash_file(path)}
+        if found != expected:
+            raise StorageError(f"{path} is damaged: it no longer has the SHA-256 that its manifest tells")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / _MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} cannot be read: {error}") from error
+    return manifest
 
 
 @contextmanager
