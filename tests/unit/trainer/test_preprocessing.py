@@ -224,6 +224,9 @@ def test_streamed_file_is_fitted_as_one_in_memory(tmp_path: Path) -> None:
     parquet.write_table(pa.table(columns), path, row_group_size=100)
     made = spec(path, fillMissing={"mean": {}}, oneHot=["b"], scaling="SCALING_STANDARDIZE")
     held = load(made)
+    # The columns would fit into this, but not what becomes of the category.
+    made.dataset.memory_limit_bytes = 50_000
+    assert isinstance(load(made).train, Stream)
     made.dataset.memory_limit_bytes = 40_000
     streamed = load(made)
     assert isinstance(streamed.train, Stream)

@@ -22,7 +22,7 @@ from trana.trainer.order import num_steps
 from trana.trainer.place import Place
 from trana.trainer.preflight import check
 from trana.v1 import training_pb2
-from unit.trainer.specs import make_spec
+from unit.trainer.specs import make_spec, write_csv
 
 ROWS, GROUP, BATCH = 3000, 100, 64
 # The file needs 3000 x 28 bytes.
@@ -262,6 +262,14 @@ def test_what_is_not_parquet_and_does_not_fit_is_to_be_converted(tmp_path: Path)
     made.dataset.features[:] = ["x"]
     made.dataset.npz.uri = (tmp_path / "t.npz").as_uri()
     with pytest.raises(DataError, match=r"t\.npz: takes .* KiB in memory, more than the .*convert it to Parquet"):
+        load(made)
+
+
+def test_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    made = make_spec(write_csv(tmp_path / "t.csv", "note,a,species", *(f"{'x' * 900},{n},{n % 3}" for n in range(10))))
+    made.dataset.features.append("a")
+    made.dataset.memory_limit_bytes = 5000
+    with pytest.raises(DataError, match=r"t\.csv: takes 8\.8 KiB in memory, more than the 4\.9 KiB"):
         load(made)
 
 
