@@ -53,6 +53,7 @@ class Evaluator:
             split: What names of measures begin with: "train", "val" or "test".
         """
         objective.eval()
+        objective.on_evaluation_begin(split)
         sums = torch.zeros(3, feed.num_chunks, dtype=torch.float64, device=self.place.device)
         further = self.measures.begin()
         logged: list[tuple[int, int, Mapping[str, float]]] = []

@@ -72,7 +72,7 @@ class Saving:
         self._resumed_from = name
         read = self._checkpoints.read_tensors
         files = {file: read(name, file) for file in (NETWORK, OPTIMIZER, AVERAGE, RANDOM, STATISTICS)}
-        self._check_weights(files[NETWORK], f"the checkpoint {name}")
+        check_tensors(files[NETWORK], self._learner.objective.network.state_dict(), f"the checkpoint {name}")
         same_group = self._checkpoints.read_notes(name, STATE)["world_size"] == self._place.world_size
         self._learner.load(files, self._checkpoints.read_notes(name, TRAINING), same_group=same_group)
         lines = self._checkpoints.read_text(name, HISTORY).decode().splitlines()
@@ -139,33 +139,51 @@ class Saving:
 
     def _initialise(self) -> None:
         """Begins with the weights of another training, where the spec says so."""
-        name = self._spec.initial_checkpoint
-        if not name:
-            return
-        folder = _folder_of(name, self._place.folder)
-        path = folder / f"{NETWORK}.safetensors"
-        if not path.exists():
-            raise UserError(f"training.initial_checkpoint: {name} has no {path.name}: is {folder} a checkpoint?")
-        weights = read_tensors(path, self._place.device)
-        self._check_weights(weights, f"training.initial_checkpoint {name}")
-        self._learner.load_weights(weights)
+        weights = read_initial(self._spec, self._place)
+        if weights:
+            source = f"training.initial_checkpoint {self._spec.initial_checkpoint}"
+            check_tensors(weights, self._learner.objective.network.state_dict(), source)
+            self._learner.load_weights(weights)
 
-    def _check_weights(self, found: Mapping[str, Tensor], source: str) -> None:
-        """Checks that weights are those of the network.
 
-        Raises:
-            UserError: If not; it names the first tensor that differs.
-        """
-        expected = {name: tuple(tensor.shape) for name, tensor in self._learner.objective.network.state_dict().items()}
-        for name, shape in expected.items():
-            if name not in found:
-                raise UserError(f"{source} is of another network: it has no tensor {name}, of shape {shape}")
-            if tuple(found[name].shape) != shape:
-                differs = f"{name} has shape {tuple(found[name].shape)} there, and {shape} in the network of this spec"
-                raise UserError(f"{source} is of another network: {differs}")
-        for name in found:
-            if name not in expected:
-                raise UserError(f"{source} is of another network: this one has no tensor {name}")
+def read_initial(spec: training_pb2.TrainingSpec, place: Place) -> dict[str, Tensor]:
+    """Reads the weights that a training begins with; none where the spec names no initial checkpoint.
+
+    Raises:
+        UserError: If there is no such checkpoint.
+        StorageError: If it cannot be read.
+    """
+    name = spec.initial_checkpoint
+    if not name:
+        return {}
+    folder = _folder_of(name, place.folder)
+    path = folder / f"{NETWORK}.safetensors"
+    if not path.exists():
+        raise UserError(f"training.initial_checkpoint: {name} has no {path.name}: is {folder} a checkpoint?")
+    return read_tensors(path, place.device)
+
+
+def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    """Checks that tensors have the names and the shapes of others.
+
+    Args:
+        found: Those of a checkpoint.
+        expected: Those of the network that is to have them.
+        source: What to call the checkpoint.
+
+    Raises:
+        UserError: If not; it names the first tensor that differs.
+    """
+    for name, tensor in expected.items():
+        shape = tuple(tensor.shape)
+        if name not in found:
+            raise UserError(f"{source} is of another network: it has no tensor {name}, of shape {shape}")
+        if tuple(found[name].shape) != shape:
+            differs = f"{name} has shape {tuple(found[name].shape)} there, and {shape} in the network of this spec"
+            raise UserError(f"{source} is of another network: {differs}")
+    for name in found:
+        if name not in expected:
+            raise UserError(f"{source} is of another network: this one has no tensor {name}")
 
 
 def _about(epoch: epoch_pb2.Epoch) -> dict[str, Any]:

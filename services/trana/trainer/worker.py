@@ -17,6 +17,7 @@ import torch.distributed as dist
 from trana.trainer.code import opened
 from trana.trainer.errors import UserError
 from trana.trainer.foreign import translated
+from trana.trainer.loop import report_timeout_seconds, run_loop
 from trana.trainer.place import Place
 from trana.trainer.train import train
 from trana.v1 import training_pb2
@@ -63,6 +64,8 @@ def run(
         TrainingError: Always a leaf of it, with a `cause` and a message that can be shown to the user.
     """
     training = training_pb2.TrainingSpec.FromString(spec)
+    # A loop of the user's may let the others wait for as long as it may go without a report, which is watched.
+    patience = timedelta(seconds=report_timeout_seconds(training) + 60) if training.HasField("loop") else TIMEOUT
     with translated():
         torch.set_num_threads(num_threads)
         place = Place(
@@ -76,8 +79,9 @@ def run(
             code=Path(code).resolve() if code is not None else None,
         )
         # Errors of the user's code are described while its files are there.
-        with opened(place.code) as modules, translated(modules), _joined(place, master_address, master_port):
-            train(training, lambda message: report(message.SerializeToString()), place)
+        with opened(place.code) as modules, translated(modules), _joined(place, master_address, master_port, patience):
+            way = run_loop if training.HasField("loop") else train
+            way(training, lambda message: report(message.SerializeToString()), place)
 
 
 def _take_device(local_rank: int) -> torch.device:
@@ -98,7 +102,7 @@ def _take_device(local_rank: int) -> torch.device:
 
 
 @contextmanager
-def _joined(place: Place, address: str, port: int) -> Iterator[None]:
+def _joined(place: Place, address: str, port: int, timeout: timedelta) -> Iterator[None]:
     """Joins the process group for as long as the training takes; a single worker needs none."""
     if place.world_size == 1:
         yield
@@ -110,7 +114,7 @@ def _joined(place: Place, address: str, port: int) -> Iterator[None]:
         init_method=f"tcp://{host}:{port}",
         rank=place.rank,
         world_size=place.world_size,
-        timeout=TIMEOUT,
+        timeout=timeout,
         device_id=place.device if on_gpu else None,
     )
     try:

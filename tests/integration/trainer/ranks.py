@@ -61,6 +61,7 @@ def run_ranks(
     *,
     world_size: int,
     attempt: int = 1,
+    code: Path | None = None,
     on_report: Callable[[report_pb2.Report, "Group"], None] = lambda report, group: None,
 ) -> Outcome:
     """Trains with a group of ranks until all processes have ended.
@@ -70,9 +71,10 @@ def run_ranks(
         folder: The job's storage.
         world_size: Number of ranks.
         attempt: Its number.
+        code: The user's code.
         on_report: Called with each report as it comes, while the ranks go on; may kill or stop them.
     """
-    group = Group(spec, folder, world_size=world_size, attempt=attempt)
+    group = Group(spec, folder, world_size=world_size, attempt=attempt, code=code)
     outcome = Outcome()
     deadline = time.monotonic() + _DEADLINE_SECONDS
     try:
@@ -93,7 +95,15 @@ def run_ranks(
 class Group:
     """The processes of a group. They share no lock, for one that is killed would never give it back."""
 
-    def __init__(self, spec: training_pb2.TrainingSpec, folder: Path, *, world_size: int, attempt: int) -> None:
+    def __init__(
+        self,
+        spec: training_pb2.TrainingSpec,
+        folder: Path,
+        *,
+        world_size: int,
+        attempt: int,
+        code: Path | None = None,
+    ) -> None:
         self.pipes: dict[Connection, int] = {}
         self.stopping = _FORK.RawValue("b", 0)
         self.processes: list[BaseProcess] = []
@@ -102,7 +112,7 @@ class Group:
             ours, theirs = _FORK.Pipe(duplex=False)
             process = _FORK.Process(
                 target=_rank,
-                args=(spec.SerializeToString(), rank, world_size, port, str(folder), attempt),
+                args=(spec.SerializeToString(), rank, world_size, port, str(folder), attempt, code and str(code)),
                 kwargs={"pipe": theirs, "stopping": self.stopping},
                 daemon=True,
             )
@@ -144,6 +154,7 @@ def _rank(
     port: int,
     folder: str,
     attempt: int,
+    code: str | None,
     *,
     pipe: Any,
     stopping: Any,
@@ -164,6 +175,7 @@ def _rank(
             attempt=attempt,
             report=pipe.send,
             should_stop=lambda: bool(stopping.value),
+            code=code,
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, the test wants to see it
         pipe.send(error)

@@ -98,3 +98,6 @@ class Objective(nn.Module, ABC):
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Called before the first step of an epoch, from 1."""
+
+    def on_evaluation_begin(self, split: str) -> None:
+        """Called before a split is measured: "train", "val" or "test"."""
