@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
+from trana.trainer.data.samples import Samples
+from trana.trainer.data.streaming import Stream
 from trana.v1 import training_pb2
 
 IRIS = Path(__file__).parents[3] / "deploy" / "examples" / "data" / "iris.csv"
@@ -28,6 +30,12 @@ def make_spec(uri: str | Path = IRIS, /, **changes: Any) -> training_pb2.Trainin
         "seed": 7,
     }
     return json_format.ParseDict(fields | changes, training_pb2.TrainingSpec())
+
+
+def held(part: Samples | Stream | None) -> Samples:
+    """Returns a split that is in memory."""
+    assert isinstance(part, Samples)
+    return part
 
 
 def write_csv(path: Path, header: str, *rows: str) -> Path:

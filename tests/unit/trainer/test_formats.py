@@ -14,7 +14,7 @@ from trana.trainer.data.samples import Samples
 from trana.trainer.errors import DataError
 from trana.trainer.preflight import check
 from trana.v1 import training_pb2
-from unit.trainer.specs import make_spec
+from unit.trainer.specs import held, make_spec
 
 LAYERS = [{"flatten": {}}, {"linear": {"outFeatures": 2}}]
 
@@ -36,7 +36,7 @@ def test_safetensors_keep_the_shape_of_their_tensor(tmp_path: Path) -> None:
     dataset = load(tensors_spec(tmp_path / "t.safetensors", x=X, y=Y))
     assert dataset.input_shape == (2, 1)
     assert dataset.classes == ("0", "1")
-    assert dataset.train.features.tolist() == X[dataset.train.rows].tolist()  # type: ignore[union-attr]
+    assert held(dataset.train).features.tolist() == X[dataset.train.rows].tolist()
 
 
 def test_safetensors_are_split_by_a_tensor_of_numbers(tmp_path: Path) -> None:
@@ -117,10 +117,10 @@ def test_images_become_pixels_of_0_to_1_and_folders_classes(folder: Path) -> Non
     dataset = load(images_spec(folder))
     assert dataset.classes == ("a", "b")
     assert dataset.input_shape == (3, 2, 3)
-    train = dataset.train
+    train = held(dataset.train)
     assert train.rows.tolist() == sorted(train.rows.tolist())
-    assert train.targets.tolist() == [int(row >= 5) for row in train.rows.tolist()]  # type: ignore[union-attr]
-    for pixels, target in zip(train.features, train.targets, strict=True):  # type: ignore[union-attr]
+    assert train.targets.tolist() == [int(row >= 5) for row in train.rows.tolist()]
+    for pixels, target in zip(train.features, train.targets, strict=True):
         assert pixels.dtype == np.float32
         assert pixels[:, 0, 0].tolist() == ([1.0, 0.0, 0.0] if target == 0 else [0.0, 0.0, np.float32(0.2)])
 
@@ -155,7 +155,7 @@ def test_image_is_resized_bilinearly(tmp_path: Path) -> None:
     ramp = Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (4, 1)))
     for path in tmp_path.rglob("*.png"):
         ramp.save(path)
-    pixels = load(images_spec(tmp_path, channels=1, height=1, width=2)).train.features[0]  # type: ignore[union-attr]
+    pixels = held(load(images_spec(tmp_path, channels=1, height=1, width=2)).train).features[0]
     expected = np.asarray(ramp.resize((2, 1), Image.Resampling.BILINEAR), np.float32) / 255
     assert pixels[0].tolist() == expected.tolist()
     assert pixels[0, 0, 0] > 0
@@ -170,7 +170,7 @@ def test_camera_s_orientation_is_followed(tmp_path: Path) -> None:
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(np.array([[255], [0]], np.uint8)).save(path, exif=exif)
     dataset = load(images_spec(tmp_path, channels=1, height=2, width=1))
-    assert dataset.train.features[0].ravel().tolist() == [0.0, 1.0]  # type: ignore[union-attr]
+    assert held(dataset.train).features[0].ravel().tolist() == [0.0, 1.0]
 
 
 def test_classes_keep_the_names_of_their_folders(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_images_of_each_split_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> 
 def test_images_are_scaled_by_channel(folder: Path) -> None:
     made = images_spec(folder)
     made.dataset.preprocessing.scaling = training_pb2.SCALING_MIN_MAX
-    features = load(made).train.features  # type: ignore[union-attr]
+    features = held(load(made).train).features
     assert set(features[:, 2].ravel().tolist()) == {0.0, 1.0}
     assert set(features[:, 1].ravel().tolist()) == {0.0}
 
@@ -269,4 +269,4 @@ def test_without_a_loss_the_target_tells_whether_it_is_a_class(
     made.ClearField("loss")
     dataset: Dataset = load(made)
     assert dataset.classes == classes
-    assert dataset.train.targets.dtype == (np.int64 if classes else np.float32)  # type: ignore[union-attr]
+    assert held(dataset.train).targets.dtype == (np.int64 if classes else np.float32)

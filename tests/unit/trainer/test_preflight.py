@@ -11,7 +11,7 @@ from trana.trainer.data.dataset import load
 from trana.trainer.errors import DataError
 from trana.trainer.preflight import check
 from trana.v1.cause_pb2 import Cause
-from unit.trainer.specs import MLP, make_spec, write_csv
+from unit.trainer.specs import MLP, held, make_spec, write_csv
 
 HEADER = "sepal_length,petal_width,species"
 GOOD = ["5.1,0.2,setosa", "4.9,0.2,setosa", "6.0,1.5,versicolor", "6.1,1.4,versicolor"] * 5
@@ -219,9 +219,8 @@ def test_split_by_column_gives_each_sample_to_its_part(tmp_path: Path) -> None:
         _column_spec(write_csv(tmp_path / "f.csv", "a,species,part", *rows), train="0", validation="1", test="2")
     )
     assert dataset.train.rows.tolist() == [0, 2]
-    assert dataset.validation.features.tolist() == [[2.0], [5.0]]
-    assert dataset.test is not None
-    assert dataset.test.targets.tolist() == [0]
+    assert held(dataset.validation).features.tolist() == [[2.0], [5.0]]
+    assert held(dataset.test).targets.tolist() == [0]
 
 
 def _files_spec(folder: Path) -> Any:
@@ -234,7 +233,7 @@ def test_split_by_files_reads_columns_by_name(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", "a,b,species", "1,2,x", "3,4,y")
     write_csv(tmp_path / "validation.csv", "note,b,species,a", "hm,20,y,10")
     dataset = load(_files_spec(tmp_path))
-    assert dataset.validation.features.tolist() == [[10.0, 20.0]]
+    assert held(dataset.validation).features.tolist() == [[10.0, 20.0]]
     assert dataset.test is None
     assert not dataset.one_file
 
@@ -251,6 +250,7 @@ def test_classes_are_ordered_as_numbers_when_all_are(tmp_path: Path) -> None:
         _spec(write_csv(tmp_path / "n.csv", "a,species", *rows), network={"layers": [{"linear": {"outFeatures": 3}}]})
     )
     assert dataset.classes == ("2", "9", "10")
+    assert dataset.class_counts == tuple(np.bincount(held(dataset.train).targets).tolist())
 
 
 def _parquet_spec(path: Path, table: dict[str, Any]) -> Any:
@@ -265,7 +265,7 @@ def test_parquet_is_read_by_type(tmp_path: Path) -> None:
     numbers: dict[str, Any] = {"a": list(range(20)), "b": [0.5] * 20, "c": [True, False] * 10}
     dataset = load(_parquet_spec(tmp_path / "t.parquet", {**numbers, "species": labels}))
     assert dataset.classes == ("x", "y")
-    assert dataset.train.features.dtype == np.float32
+    assert held(dataset.train).features.dtype == np.float32
     assert dataset.input_shape == (3,)
 
 
@@ -276,6 +276,9 @@ def test_parquet_is_read_by_type(tmp_path: Path) -> None:
             {"a": [1.0, None] * 10, "species": [1, 0] * 10}, "row 2, column a: the value is missing", id="null"
         ),
         pytest.param({"a": [1.0, 2.0, 3.0], "species": [1.0, np.nan, 0.0]}, "row 2, column species", id="nan"),
+        pytest.param(
+            {"a": [1.0, 2.0] * 10, "species": ["x", " "] * 10}, "row 2, column species: the value", id="blank"
+        ),
         pytest.param({"a": [[1], [2]] * 10, "species": [1, 0] * 10}, "column a: holds list<", id="lists"),
         pytest.param({"a": pa.array([], pa.float64()), "species": pa.array([], pa.int64())}, "has no rows", id="empty"),
     ],
@@ -306,7 +309,7 @@ LABELS = np.arange(20) % 2
 def test_npz_keeps_the_shape_of_its_array(tmp_path: Path) -> None:
     dataset = load(_npz_spec(tmp_path / "i.npz", x=IMAGES, y=LABELS))
     assert dataset.input_shape == (1, 2, 2)
-    assert dataset.train.features.dtype == np.float32
+    assert held(dataset.train).features.dtype == np.float32
 
 
 def test_npz_reads_only_what_it_needs(tmp_path: Path) -> None:
@@ -347,7 +350,7 @@ def test_values_of_a_target_need_an_output_each(tmp_path: Path) -> None:
     spec.loss.mse.SetInParent()
     assert "mse needs one output for each of 3 target values" in _fail(spec)
     spec.network.layers[-1].linear.out_features = 3
-    assert load(spec).train.targets.shape == (12, 3)
+    assert held(load(spec).train).targets.shape == (12, 3)
 
 
 @pytest.mark.parametrize("uri", ["ftp://host/file.csv", "s3:///no-bucket", "file://host/x.csv"])

@@ -8,6 +8,7 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from trana.trainer.data import preparing, targets
 from trana.trainer.data.dataset import Dataset, load
 from trana.trainer.data.moments import Moments
 from trana.trainer.data.preprocessing import Category, Number, Preprocessor
@@ -156,6 +157,20 @@ def test_missing_category_stays_an_error_where_nothing_fills_it(tmp_path: Path) 
 def test_unknown_column_is_no_category(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="column b: there is no such feature"):
         load(spec(table(tmp_path, [1, 2, 3], train=2), oneHot=["b"]))
+
+
+def test_column_of_many_values_is_no_category(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "_MAX_CATEGORIES", 2)
+    with pytest.raises(DataError, match="column a: has more than 2 different values, so one_hot is not for it"):
+        load(spec(table(tmp_path, ["p", "q", "r", "p"], train=3), oneHot=["a"]))
+
+
+def test_target_of_many_values_is_no_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "_MAX_CLASSES", 2)
+    made = spec(table(tmp_path, [1, 2, 3, 4], train=3))
+    made.loss.cross_entropy.SetInParent()
+    with pytest.raises(DataError, match="column y: has more than 2 different values, so it is no class"):
+        load(made)
 
 
 def test_ids_are_not_preprocessed(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trana.trainer.data.dataset import load
-from trana.trainer.data.source import at
+from trana.trainer.data.source import Source, at
 from trana.trainer.data.splitting import Split, split_by_fractions
 from trana.trainer.errors import DataError
 from trana.v1 import training_pb2
-from unit.trainer.specs import IRIS, make_spec
+from unit.trainer.specs import IRIS, held, make_spec
 
 
 class Rows:
@@ -23,11 +23,14 @@ class Rows:
     def error(self, message: str, *, row: int | None = None, column: str | None = None) -> DataError:
         return at(self.uri, message, row=row, column=column)
 
-    def numbers(self, name: str) -> Any:
+    def width(self, name: str) -> int:
         raise AssertionError(name)
 
-    def texts(self, name: str) -> list[str]:
+    def is_class(self, name: str) -> bool:
         raise AssertionError(name)
+
+    def chunks(self, names: Sequence[str]) -> Iterator[Source]:
+        raise AssertionError(names)
 
 
 def split(count: int, validation: float, test: float = 0.0, seed: int = 0) -> Split:
@@ -77,8 +80,7 @@ def test_empty_split_is_refused(count: int, validation: float, test: float, mess
 def test_samples_of_a_split_are_those_of_its_rows() -> None:
     dataset = load(make_spec())
     lines = IRIS.read_text().splitlines()[1:]
-    for samples in (dataset.train, dataset.validation, dataset.test):
-        assert samples is not None
+    for samples in map(held, (dataset.train, dataset.validation, dataset.test)):
         row = int(samples.rows[3])
         values = lines[row].split(",")
         assert samples.features[3].tolist() == pytest.approx([float(value) for value in values[:4]])

@@ -269,7 +269,7 @@ def test_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     made = make_spec(write_csv(tmp_path / "t.csv", "note,a,species", *(f"{'x' * 900},{n},{n % 3}" for n in range(10))))
     made.dataset.features.append("a")
     made.dataset.memory_limit_bytes = 5000
-    with pytest.raises(DataError, match=r"t\.csv: takes 8\.8 KiB in memory, more than the 4\.9 KiB"):
+    with pytest.raises(DataError, match=r"t\.csv: takes 8\.9 KiB in memory, more than the 4\.9 KiB"):
         load(made)
 
 

@@ -14,7 +14,7 @@ from trana.trainer.data.dataset import load as read_dataset
 from trana.trainer.errors import FencedError, NotFiniteError, StorageError, UserError
 from trana.trainer.network import build_network
 from trana.v1 import report_pb2, training_pb2
-from unit.trainer.specs import IRIS, make_spec, regression, write_csv, write_numbers
+from unit.trainer.specs import IRIS, held, make_spec, regression, write_csv, write_numbers
 from unit.trainer.training import Trained, run
 
 DROPOUT = [
@@ -81,7 +81,7 @@ def test_losses_are_those_of_evaluation_mode(tmp_path: Path) -> None:
     network = build_network(spec.network, (4,), seed=0)
     network.load_state_dict(load_tensors(trained.file("last", "network.safetensors")))
     dataset = read_dataset(spec)
-    for samples, loss in ((dataset.train, "train_loss"), (dataset.validation, "val_loss")):
+    for samples, loss in ((held(dataset.train), "train_loss"), (held(dataset.validation), "val_loss")):
         output = network.eval()(torch.as_tensor(samples.features))
         expected = functional.cross_entropy(output, torch.as_tensor(samples.targets)).item()
         assert getattr(trained.epochs[-1], loss) == pytest.approx(expected, rel=1e-6)
