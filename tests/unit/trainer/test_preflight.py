@@ -10,6 +10,7 @@ from pyarrow import parquet
 from trana.trainer.data.dataset import load
 from trana.trainer.errors import DataError
 from trana.trainer.preflight import check
+from trana.v1 import training_pb2
 from trana.v1.cause_pb2 import Cause
 from unit.trainer.specs import MLP, held, make_spec, write_csv
 
@@ -26,6 +27,10 @@ def test_preflight_imports_no_torch() -> None:
 
 def test_good_file_passes(tmp_path: Path) -> None:
     check(_spec(write_csv(tmp_path / "good.csv", HEADER, *GOOD)).SerializeToString())
+
+
+def test_training_without_a_dataset_passes() -> None:
+    check(training_pb2.TrainingSpec(epochs=1).SerializeToString())
 
 
 def _spec(path: Path, **changes: Any) -> Any:
