@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from trana.client.command import curve, jobs, pull, run, serve, submit, watch
+from trana.client.command import curve, jobs, pull, run, scoring, serve, submit, watch
 from trana.client.command.endings import Root
 from trana.client.command.options import DEFAULT_SERVER, Output, Settings
 
@@ -13,7 +13,8 @@ Exit codes:
 
 0  it worked; of a job that was watched: it SUCCEEDED
 
-1  the job that was watched FAILED; of `serve`: it cannot start, or go on
+1  the job that was watched FAILED; of `serve`: it cannot start, or go on; of `evaluate`, `predict` and `export`:
+checkpoint or data do not allow it
 
 2  wrong usage, a spec that is wrong, or a folder that cannot be used
 
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, submit, jobs, watch, curve, pull, run):
+for module in (serve, submit, jobs, watch, curve, pull, run, scoring):
     module.register(app)
 
 

@@ -1,0 +1,172 @@
+"""`trana evaluate`, `trana predict` and `trana export`: the trainer's own command, on a checkpoint from anywhere."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from trana.client.command.endings import ExitCode, fail
+from trana.client.command.options import OutputOption, ServerOption, Settings, settings_of
+
+# By name: it is another program, and its packages need not be there where only the client is.
+_MODULE = "trana.trainer.scoring"
+_SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
+_PREDICTION_SUFFIXES = (".csv", ".parquet")
+_OF_A_JOB = re.compile(r"(?:jobs/)?(?P<job>[a-z0-9-]{1,63})(?:/checkpoints/(?P<kind>best|last))?")
+
+
+class Format(StrEnum):
+    """What a network is written as."""
+
+    ONNX = "onnx"
+    TORCHSCRIPT = "torchscript"
+    SAFETENSORS = "safetensors"
+
+
+class Device(StrEnum):
+    """Where the network computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+CheckpointArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT", help="A checkpoint's folder; or a job, such as iris or jobs/iris/checkpoints/last."
+    ),
+]
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="Path or URI: CSV, Parquet, NPZ, safetensors, or a folder of images.")
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the network computes.")]
+AllowCodeOption = Annotated[
+    bool, typer.Option("--allow-code", help="Let the code in the checkpoint run here, with all your rights.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(
+        epilog="Examples: [bold]trana evaluate iris new.csv[/bold]   "
+        "[bold]trana evaluate iris-best s3://bucket/new.parquet -o json[/bold]"
+    )(evaluate)
+    app.command(
+        epilog="Examples: [bold]trana predict iris raw.csv[/bold]   "
+        "[bold]trana predict iris-best raw.parquet --to predictions.parquet[/bold]"
+    )(predict)
+    app.command(
+        epilog="Examples: [bold]trana export iris --format onnx[/bold]   "
+        "[bold]trana export iris-best --format safetensors --to iris.safetensors[/bold]"
+    )(export)
+
+
+def evaluate(
+    context: typer.Context,
+    checkpoint: CheckpointArgument,
+    data: DataArgument,
+    device: DeviceOption = Device.CPU,
+    allow_code: AllowCodeOption = False,
+    server: ServerOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Measure a checkpoint on other samples: the loss and the spec's metrics, as the service measures them.
+
+    The data are raw, with the columns of the training and its target; the checkpoint knows how to prepare them.
+    """
+    settings = settings_of(context, server, output)
+    with _folder_of(checkpoint, settings) as folder:
+        _run("evaluate", folder, data, "--device", device, settings=settings, allow_code=allow_code)
+
+
+def predict(
+    context: typer.Context,
+    checkpoint: CheckpointArgument,
+    data: DataArgument,
+    to: Annotated[
+        str, typer.Option("--to", metavar="FILE", help="FILE.csv or FILE.parquet; - writes CSV to standard output.")
+    ] = "-",
+    device: DeviceOption = Device.CPU,
+    allow_code: AllowCodeOption = False,
+    server: ServerOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Predict raw samples, with no target column needed: a row for each, in the file's order.
+
+    Its columns are row (from 0), prediction, and of a class the probability_CLASS of each.
+    """
+    if to != "-" and Path(to).suffix.lower() not in _PREDICTION_SUFFIXES:
+        message = f"a file must end in {' or '.join(_PREDICTION_SUFFIXES)}, not as {to!r}"
+        raise typer.BadParameter(message, param_hint="--to")
+    settings = settings_of(context, server, output)
+    with _folder_of(checkpoint, settings) as folder:
+        _run("predict", folder, data, "--to", to, "--device", device, settings=settings, allow_code=allow_code)
+
+
+def export(
+    context: typer.Context,
+    checkpoint: CheckpointArgument,
+    kind: Annotated[Format, typer.Option("--format", help="What to write.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="The file; named after the checkpoint where not given.")
+    ] = None,
+    allow_code: AllowCodeOption = False,
+    server: ServerOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Write a checkpoint's network for other programs, and say what it takes and gives.
+
+    ONNX and TorchScript are the network, with the preprocessing in it where that is arithmetic; safetensors are the
+    weights, with the spec, the classes and the preprocessing as JSON in the metadata.
+    """
+    settings = settings_of(context, server, output)
+    with _folder_of(checkpoint, settings) as folder:
+        path = to or Path(f"{folder.name}{_SUFFIXES[kind.value]}")
+        _run("export", folder, "--format", kind, "--to", str(path), settings=settings, allow_code=allow_code)
+
+
+@contextmanager
+def _folder_of(checkpoint: str, settings: Settings) -> Iterator[Path]:
+    """Gives a checkpoint's folder: one that is there, or one that a job's checkpoint is downloaded to for a while."""
+    _require_trainer()
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        yield path.absolute()
+        return
+    found = _OF_A_JOB.fullmatch(checkpoint)
+    if found is None:
+        raise typer.BadParameter(
+            f"there is no folder {checkpoint}, nor can a job be called so", param_hint="CHECKPOINT"
+        )
+    from trana.client.command.printing import status
+
+    kind = cast(Literal["best", "last"], found["kind"] or "best")
+    with tempfile.TemporaryDirectory(prefix="trana-") as place:
+        with status(f"fetching {found['job']}"), settings.client() as client:
+            folder = client.download(found["job"], kind, Path(place, f"{found['job']}-{kind}"))
+        yield folder
+
+
+def _require_trainer() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise fail("this command needs the trainer's packages: pip install 'trana[trainer]'", ExitCode.WRONG_USAGE)
+
+
+def _run(command: str, folder: Path, *arguments: str, settings: Settings, allow_code: bool) -> None:
+    """Runs the trainer's command, which writes to this one's streams; ends as it does where it fails.
+
+    Raises:
+        typer.Exit: If it fails; why has been said.
+    """
+    options = [option for option, given in (("--allow-code", allow_code), ("--json", settings.is_json)) if given]
+    done = subprocess.run([sys.executable, "-m", _MODULE, command, *options, str(folder), *arguments], check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode if done.returncode > 0 else 128 - done.returncode)
