@@ -1,5 +1,6 @@
 """How the ranks of a user's loop leave it: each may be done before the others, but none may be waited for in vain."""
 
+import gc
 import time
 
 import torch.distributed as dist
@@ -51,9 +52,7 @@ class Leaving:
                 raise PeerLostError("another worker failed after this one was done")
             if is_open and time.monotonic() > patience:
                 is_open = False
-                group = dist.group.WORLD
-                assert group is not None
-                group.abort()
+                _close()
             time.sleep(_LOOK_SECONDS)
         self._store.set(f"{_SEEN}/{self._place.rank}", "")
         # Rank 0 holds the store, and so goes last.
@@ -65,3 +64,10 @@ class Leaving:
             return []
         others = (rank for rank in range(self._place.world_size) if rank != self._place.rank)
         return [rank for rank in others if self._store.check([f"{what}/{rank}"])]
+
+
+def _close() -> None:
+    """Closes this rank's connections to the others; `abort` leaves them open where nothing is under way."""
+    # A replica of the loop's may still hold the group, in a cycle of references.
+    gc.collect()
+    dist.destroy_process_group()

@@ -136,6 +136,6 @@ def _left(name: str, gone: list[int], rank: int, error: BaseException) -> str:
     where = _user_line(traceback.extract_tb(error.__traceback__))
     who = f"rank {gone[0]} has" if len(gone) == 1 else f"ranks {', '.join(map(str, gone))} have"
     return (
-        f"{who} returned from {name} while rank {rank} waits for them at {where}; every rank must make the same calls "
+        f"{who} returned from {name} while rank {rank} still waits, at {where}; every rank must make the same calls "
         "in the same order"
     )

@@ -125,10 +125,13 @@ def _joined(place: Place, address: str, port: int, timeout: timedelta) -> Iterat
         traceback.clear_frames(error.__traceback__)
         # Ends what is still under way, and closes the connections: so the others learn at once that this rank is
         # gone, and it need not wait for them until the timeout.
-        _world().abort()
+        if dist.is_initialized():
+            _world().abort()
         raise
     finally:
-        dist.destroy_process_group()
+        # A rank whose loop was done long before the others' has left it already.
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def _world() -> dist.ProcessGroup:

@@ -52,6 +52,9 @@ def build_objective(spec: training_pb2.TrainingSpec, dataset: Dataset) -> Object
                 f"training.{field} is required: {name} is a {_kind(network)}, and only a LightningModule brings its own"
             )
             raise UserError(message)
+    if is_keras(network) and spec.strategy == training_pb2.STRATEGY_FSDP:
+        message = f"training.strategy FSDP cannot cut the variables of a Keras network, such as {name}; use DDP"
+        raise UserError(message)
     kind = KerasObjective if is_keras(network) else Supervised
     objective = kind(spec, network, build_loss(spec.loss, dataset.classes, dataset.class_counts))
     _check_output(spec, objective, dataset, name)

@@ -155,7 +155,7 @@ class LightningObjective(Objective):
 
     def on_epoch_begin(self, epoch: int) -> None:
         """See `Objective.on_epoch_begin`."""
-        self._stage.current_epoch = epoch - 1
+        self._at(epoch, 0)
         self._reset_metrics()
         self._call("on_train_epoch_start")
 
