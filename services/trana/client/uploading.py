@@ -14,7 +14,7 @@ PIECE_BYTES = 2**20
 # The slowest line that an upload is given time for.
 _BYTES_PER_SECOND = 2**18
 _TRIES = 4
-_FIRST_PAUSE_SECONDS = 0.2
+_FIRST_PAUSE_SECONDS = 0.1
 
 Progress = Callable[[int, int], None]
 

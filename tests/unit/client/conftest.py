@@ -18,7 +18,17 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 from trana.client import Client
 from trana.spec.read import parse_job
-from trana.v1 import cause_pb2, checkpoint_pb2, epoch_pb2, event_pb2, job_pb2, job_service_pb2, job_service_pb2_grpc
+from trana.v1 import (
+    bundle_service_pb2,
+    bundle_service_pb2_grpc,
+    cause_pb2,
+    checkpoint_pb2,
+    epoch_pb2,
+    event_pb2,
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+)
 
 Context = grpc.ServicerContext
 
@@ -47,7 +57,7 @@ def make_epoch(number: int) -> epoch_pb2.Epoch:
     )
 
 
-class Service(job_service_pb2_grpc.JobServiceServicer):
+class Service(job_service_pb2_grpc.JobServiceServicer, bundle_service_pb2_grpc.BundleServiceServicer):
     """Remembers requests, and answers from what the test has put into its fields."""
 
     def __init__(self, spec: job_pb2.JobSpec) -> None:
@@ -60,6 +70,11 @@ class Service(job_service_pb2_grpc.JobServiceServicer):
         self.pieces: list[job_service_pb2.DownloadCheckpointResponse] = []
         # A download stops behind so many pieces, until the service stops.
         self.stalls_behind: int | None = None
+        # Archives by name, and the sizes of the pieces of each upload that was begun.
+        self.bundles: dict[str, bytes] = {}
+        self.uploads: list[list[int]] = []
+        # So many uploads break off behind their first piece.
+        self.broken_uploads = 0
         self.seconds_per_piece = 0.0
         # Streams stop before an event whose sequence number is greater, until the test lets them go on.
         self.allowed = 10**9
@@ -164,6 +179,31 @@ class Service(job_service_pb2_grpc.JobServiceServicer):
         if self.stalls_behind is not None:
             self._wait_until_allowed(10**10)
 
+    def GetBundle(  # noqa: N802
+        self, request: bundle_service_pb2.GetBundleRequest, context: Context
+    ) -> bundle_service_pb2.Bundle:
+        self._take(request, context)
+        if request.name not in self.bundles:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such bundle")
+        return bundle_service_pb2.Bundle(name=request.name, size_bytes=len(self.bundles[request.name]))
+
+    def UploadBundle(  # noqa: N802
+        self, request_iterator: Iterator[bundle_service_pb2.UploadBundleRequest], context: Context
+    ) -> bundle_service_pb2.Bundle:
+        pieces: list[bytes] = []
+        self.uploads.append([])
+        for request in request_iterator:
+            pieces.append(request.data)
+            self.uploads[-1].append(len(request.data))
+            if self.broken_uploads:
+                self.broken_uploads -= 1
+                context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
+        self._take(bundle_service_pb2.UploadBundleRequest(), context)
+        data = b"".join(pieces)
+        name = f"bundles/{hashlib.sha256(data).hexdigest()}"
+        self.bundles[name] = data
+        return bundle_service_pb2.Bundle(name=name, size_bytes=len(data))
+
 
 class Host:
     """Serves a service on one port, and can do so again after it has stopped."""
@@ -181,6 +221,7 @@ class Host:
         self.service.stopping = False
         self._server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
         job_service_pb2_grpc.add_JobServiceServicer_to_server(self.service, self._server)
+        bundle_service_pb2_grpc.add_BundleServiceServicer_to_server(self.service, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
 

@@ -13,7 +13,20 @@ from trana.v1 import checkpoint_pb2, event_pb2, job_pb2
 from typer.testing import CliRunner, Result
 
 GOOD, JOB_FAILED, WRONG_USAGE, REFUSED, UNREACHABLE, JOB_CANCELLED = 0, 1, 2, 3, 4, 5
-COMMANDS = ("serve", "submit", "list", "get", "watch", "cancel", "curve", "pull", "run")
+COMMANDS = (
+    "serve",
+    "submit",
+    "list",
+    "get",
+    "watch",
+    "cancel",
+    "curve",
+    "pull",
+    "run",
+    "evaluate",
+    "predict",
+    "export",
+)
 
 
 class Trana(Protocol):
