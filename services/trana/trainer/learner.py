@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from trana.trainer.augmentation import Augmentation
+from trana.trainer.compiling import compile_passes, translated_compiling
 from trana.trainer.ema import Ema
-from trana.trainer.errors import UserError
 from trana.trainer.feeding import Batch
 from trana.trainer.group import gather, share
 from trana.trainer.objective.objective import Objective
@@ -57,7 +57,7 @@ class Learner:
         self._num_parts = spec.accumulation_steps or 1
         self._random: Tensors = {}
         if spec.compile:
-            _compile(objective)
+            compile_passes(objective)
 
     @property
     def moves_together(self) -> bool:
@@ -98,7 +98,7 @@ class Learner:
 
     def _pass(self, part: Batch) -> Tensor:
         changed, mix = self._augmentation.apply(part)
-        with self._precision.autocast():
+        with translated_compiling(), self._precision.autocast():
             # The ranks' gradients are averaged; scaled like this, their mean is that of the mean over the whole batch.
             loss: Tensor = self._strategy.replica(changed, mix) * (self._place.world_size / part.total)
         self._precision.backward(loss)
@@ -184,12 +184,3 @@ def _of_ranks(tensors: Tensors, place: Place) -> dict[str, Tensor]:
 def _below(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
-
-
-def _compile(objective: Objective) -> None:
-    """Compiles the passes of the steps; evaluation is left as it is, so that it stays exact."""
-    try:
-        # Sizes of batches differ by one: with symbolic sizes one kernel serves them all.
-        objective.compile(dynamic=True)
-    except RuntimeError as error:
-        raise UserError(f"training.compile: {error}") from error

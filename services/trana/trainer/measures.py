@@ -91,7 +91,13 @@ class _Sums(Measure):
     Only rank 0 has one: it must not wait for others to synchronise with, as it does where it finds a group.
     """
 
-    def __init__(self, metric: "torchmetrics.Metric", prepare: Callable[[Tensor], Tensor], *, least: int = 1) -> None:
+    def __init__(
+        self,
+        metric: "torchmetrics.Metric",
+        prepare: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        *,
+        least: int = 1,
+    ) -> None:
         self._metric = metric.set_dtype(torch.float64)
         self._prepare = prepare
         self._least = least
@@ -99,8 +105,7 @@ class _Sums(Measure):
 
     def update(self, output: Tensor, targets: Tensor) -> None:
         """See `Measure.update`."""
-        prepared = self._prepare(output)
-        self._metric.update(prepared, targets.reshape(prepared.shape) if prepared.ndim == targets.ndim else targets)
+        self._metric.update(*self._prepare(output, targets))
         self._count += len(targets)
 
     def compute(self) -> float | None:
@@ -164,14 +169,18 @@ def _top_k(k: int, num_classes: int) -> Measure:
     from torchmetrics.classification import MulticlassAccuracy
 
     return _Sums(
-        MulticlassAccuracy(num_classes, top_k=k, average="micro", sync_on_compute=False), lambda output: output.float()
+        MulticlassAccuracy(num_classes, top_k=k, average="micro", sync_on_compute=False),
+        lambda output, targets: (output.float(), targets),
     )
 
 
 def _macro_f1(loss: Loss, num_classes: int) -> Measure:
     from torchmetrics.classification import MulticlassF1Score
 
-    return _Sums(MulticlassF1Score(num_classes, average="macro", sync_on_compute=False), loss.predicted)
+    return _Sums(
+        MulticlassF1Score(num_classes, average="macro", sync_on_compute=False),
+        lambda output, targets: (loss.predicted(output), targets.flatten().long()),
+    )
 
 
 def _regression(kind: str) -> Measure:
@@ -182,7 +191,12 @@ def _regression(kind: str) -> Measure:
         "rmse": lambda: MeanSquaredError(squared=False, sync_on_compute=False),
         "r2": lambda: R2Score(sync_on_compute=False),
     }
-    return _Sums(makers[kind](), lambda output: output.double(), least=2 if kind == "r2" else 1)
+    return _Sums(makers[kind](), _rows, least=2 if kind == "r2" else 1)
+
+
+def _rows(output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns values by sample, in 64 bits: squares of large ones leave nothing of their spread in 32."""
+    return output.double().reshape(len(output), -1), targets.double().reshape(len(targets), -1)
 
 
 def mean_of_logged(chunks: Sequence[tuple[int, int, Mapping[str, float]]], split: str) -> dict[str, float]:

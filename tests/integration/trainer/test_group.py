@@ -70,7 +70,7 @@ def test_number_of_workers_does_not_change_the_training(tmp_path: Path) -> None:
     sgd = {"sgd": {"learningRate": 0.1, "momentum": 0.9, "weightDecay": 0.01}}
     fields: dict[str, Any] = {"epochs": 4, "globalBatchSize": 7, "optimizer": sgd, "clipNorm": 0.3}
     fields |= {"ema": {"decay": 0.8}, "metrics": [{"accuracy": {}}, {"auroc": {}}, {"macroF1": {}}]}
-    groups = {
+    groups: dict[str, tuple[int, dict[str, Any]]] = {
         "one": (1, {}),
         "two": (2, {"accumulationSteps": 2}),
         "three": (3, {}),
@@ -136,7 +136,7 @@ def test_rank_with_a_single_sample_can_normalise_batches(tmp_path: Path) -> None
     assert_good(run_ranks(spec, tmp_path, world_size=2))
 
 
-CUT = {
+CUT: dict[str, dict[str, Any]] = {
     "plain": {},
     "everything": {
         "optimizer": {"sgd": {"learningRate": 0.1, "momentum": 0.9, "weightDecay": 0.01}},

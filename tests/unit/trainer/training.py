@@ -56,12 +56,18 @@ def run(
     attempt: int = 1,
     kill_after: int | None = None,
     stop_after: int | None = None,
+    on_last: Callable[[Path], None] = lambda folder: None,
 ) -> Trained:
-    """Trains until the end, or until the report of an epoch kills it or asks it to stop."""
+    """Trains until the end, or until the report of an epoch kills it or asks it to stop.
+
+    What is given as `on_last` is called with the folder of each last checkpoint.
+    """
     trained = Trained([], folder)
 
     def report(message: report_pb2.Report) -> None:
         trained.reports.append(message)
+        if message.checkpoint.kind == checkpoint_pb2.CHECKPOINT_KIND_LAST:
+            on_last(Path(message.checkpoint.uri.removeprefix("file://")))
         if kill_after and message.epoch.epoch == kill_after:
             raise Killed
 

@@ -1,0 +1,33 @@
+"""torch.compile for the passes of the steps; evaluation is left as it is, so that it stays exact."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch._dynamo.exc import TorchDynamoException
+
+from trana.trainer.errors import UserError
+from trana.trainer.objective.objective import Objective
+
+
+def compile_passes(objective: Objective) -> None:
+    """Lets the objective's calls be compiled, the first time that each kind of them is made."""
+    # Sizes of batches differ by one: with symbolic sizes one kernel serves them all.
+    objective.compile(dynamic=True)
+
+
+@contextmanager
+def translated_compiling() -> Iterator[None]:
+    """Turns errors of the compiler into ours.
+
+    Raises:
+        UserError: If a pass cannot be compiled here.
+    """
+    try:
+        yield
+    except TorchDynamoException as error:
+        # The first line says it; what follows are hints for whoever develops the compiler.
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            "training.compile: torch.compile could not compile the network on the worker; install a C++ compiler there "
+            f"(g++), change the part of the network that it names, or leave compile out ({reason})"
+        ) from error
