@@ -23,12 +23,12 @@ class Applied(nn.Module):
     """A network in evaluation mode, whichever library it is of.
 
     Attributes:
-        network: With the weights of the checkpoint.
+        network: With the weights of the checkpoint; it takes no part in gradients.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network.eval()
+        self.network = network.eval().requires_grad_(False)
         self._arguments: dict[str, Any] = {"training": False} if is_keras(network) else {}
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,0 +1,393 @@
+"""A checkpoint alone, out of its job's folder, scores raw samples as its training did."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]  # it has no types
+import pyarrow as pa
+import pytest
+import torch
+from pyarrow import csv, parquet
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from trana.trainer.code import opened
+from trana.trainer.data.raw import read_raw
+from trana.trainer.errors import StorageError, UserCodeError, UserError
+from trana.trainer.scoring.checkpoint import Trained, open_checkpoint
+from trana.trainer.scoring.evaluating import evaluate
+from trana.trainer.scoring.exporting import export
+from trana.trainer.scoring.predicting import predict, write
+from trana.trainer.train import train
+from trana.v1 import training_pb2
+from unit.trainer import training
+from unit.trainer.specs import make_spec
+
+Numbers = np.ndarray[Any, Any]
+
+FLOWERS = ("setosa", "versicolor", "virginica")
+PREPARED = {"fill_missing": {"mean": {}}, "scaling": "SCALING_STANDARDIZE"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def write_flowers(path: Path, count: int, *, seed: int, target: bool = True) -> Path:
+    """Writes two numbers far from 0, of which one is missing now and then, a colour, and the species they tell."""
+    draw = np.random.default_rng(seed)
+    kinds = draw.integers(0, 3, count)
+    lines = ["length,width,colour" + (",species" if target else "")]
+    for kind in kinds:
+        length, colour = 1000 + 10 * kind + draw.normal(), ("red", "blue", "green")[draw.integers(3)]
+        width = "" if draw.random() < 0.1 else f"{kind + draw.normal():.5f}"
+        lines.append(f"{length:.5f},{width},{colour}" + (f",{FLOWERS[kind]}" if target else ""))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def of_files(folder: Path, **changes: Any) -> training_pb2.TrainingSpec:
+    """Makes a training whose validation samples lie in a file of their own."""
+    dataset = {
+        "csv": {"uri": (folder / "train.csv").as_uri()},
+        "target": "species",
+        "split": {"uris": {"validation": (folder / "validation.csv").as_uri()}},
+        "preprocessing": {**PREPARED, "one_hot": ["colour"]},
+    }
+    return make_spec(**({"dataset": dataset} | changes))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    write_flowers(folder / "train.csv", 120, seed=0)
+    write_flowers(folder / "validation.csv", 70, seed=1)
+    write_flowers(folder / "raw.csv", 30, seed=2, target=False)
+    return folder
+
+
+def trained_on(spec: training_pb2.TrainingSpec, folder: Path, code: Path | None = None) -> tuple[Trained, float]:
+    """Trains, and takes the best checkpoint away from its job; returns it with its validation loss."""
+    losses: list[float] = []
+    place = replace(training.place(folder / "job"), code=code)
+    with opened(code):
+        result = train(spec, lambda report: losses.append(report.epoch.val_loss), place)
+    shutil.copytree(folder / "job" / "checkpoints" / "best", folder / "best")
+    shutil.rmtree(folder / "job")
+    return open_checkpoint(folder / "best"), result.best_val_loss
+
+
+@pytest.fixture(scope="module")
+def flowers(files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, float]:
+    spec = of_files(
+        files,
+        loss={"crossEntropy": {"classWeights": {"balanced": {}}, "labelSmoothing": 0.1}},
+        metrics=[{"accuracy": {}}, {"macroF1": {}}, {"auroc": {}}],
+    )
+    return trained_on(spec, tmp_path_factory.mktemp("flowers"))
+
+
+@pytest.fixture(scope="module")
+def numbers(files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, float]:
+    """The same without the colour: all of its preprocessing is arithmetic."""
+    spec = of_files(files)
+    spec.dataset.features.extend(["length", "width"])
+    del spec.dataset.preprocessing.one_hot[:]
+    return trained_on(spec, tmp_path_factory.mktemp("numbers"))
+
+
+def measured(trained: Trained, path: Path, *, allow_code: bool = False) -> Mapping[str, float]:
+    return evaluate(trained, path.as_uri(), training.place(trained.folder), allow_code=allow_code)
+
+
+def predicted(trained: Trained, path: Path, *, allow_code: bool = False) -> pa.Table:
+    return predict(trained, path.as_uri(), training.place(trained.folder), allow_code=allow_code)
+
+
+def test_the_validation_file_gives_the_validation_loss(files: Path, flowers: tuple[Trained, float]) -> None:
+    trained, val_loss = flowers
+    found = measured(trained, files / "validation.csv")
+    assert found["loss"] == val_loss
+    kept = {name: trained.state["metrics"][f"val_{name}"] for name in ("accuracy", "auroc", "macro_f1")}
+    assert found == {"n": 70, "loss": val_loss, **kept}
+
+
+def test_predictions_are_those_that_accuracy_counts(files: Path, flowers: tuple[Trained, float]) -> None:
+    trained, _ = flowers
+    table = predicted(trained, files / "validation.csv")
+    truth = csv.read_csv(files / "validation.csv")["species"].to_pylist()
+    said = table["prediction"].to_pylist()
+    assert (
+        np.mean([a == b for a, b in zip(said, truth, strict=True)])
+        == measured(trained, files / "validation.csv")["accuracy"]
+    )
+    probabilities = np.stack([table[f"probability_{name}"].to_numpy() for name in FLOWERS], 1)
+    assert np.allclose(probabilities.sum(1), 1)
+    assert [FLOWERS[index] for index in probabilities.argmax(1)] == said
+    assert table["row"].to_pylist() == list(range(70))
+
+
+def test_raw_rows_need_no_target(files: Path, flowers: tuple[Trained, float], tmp_path: Path) -> None:
+    trained, _ = flowers
+    table = predicted(trained, files / "raw.csv")
+    write(table, str(tmp_path / "p.csv"))
+    write(table, str(tmp_path / "p.parquet"))
+    assert parquet.read_table(tmp_path / "p.parquet") == table
+    assert csv.read_csv(tmp_path / "p.csv")["prediction"].to_pylist() == table["prediction"].to_pylist()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "p.parquet"]
+
+
+def test_two_classes_of_one_logit(files: Path, tmp_path: Path) -> None:
+    for name in ("train", "validation"):
+        text = (files / f"{name}.csv").read_text().replace("versicolor", "virginica")
+        (tmp_path / f"{name}.csv").write_text(text)
+    layers = [{"linear": {"outFeatures": 1}}]
+    trained, val_loss = trained_on(of_files(tmp_path, network={"layers": layers}, loss={"bce": {}}), tmp_path)
+    found = measured(trained, tmp_path / "validation.csv")
+    assert found["loss"] == val_loss
+    table = predicted(trained, tmp_path / "validation.csv")
+    truth = csv.read_csv(tmp_path / "validation.csv")["species"].to_pylist()
+    right = [a == b for a, b in zip(table["prediction"].to_pylist(), truth, strict=True)]
+    assert np.mean(right) == found["accuracy"]
+    assert table.column_names == ["row", "prediction", "probability_setosa", "probability_virginica"]
+
+
+def test_numbers_are_predicted_as_they_are(files: Path, tmp_path: Path) -> None:
+    dataset = {
+        "csv": {"uri": (files / "train.csv").as_uri()},
+        "target": "length",
+        "features": ["width"],
+        "split": {"uris": {"validation": (files / "validation.csv").as_uri()}},
+        "preprocessing": PREPARED,
+    }
+    spec = of_files(files, dataset=dataset, network={"layers": [{"linear": {"outFeatures": 1}}]}, loss={"mse": {}})
+    trained, val_loss = trained_on(spec, tmp_path)
+    assert measured(trained, files / "validation.csv") == {"n": 70, "loss": val_loss}
+    table = predicted(trained, files / "validation.csv")
+    truth = csv.read_csv(files / "validation.csv")["length"].to_numpy()
+    assert np.mean((table["prediction"].to_numpy() - truth) ** 2) == pytest.approx(val_loss, rel=1e-5)
+
+
+def run_onnx(path: Path, features: Numbers) -> Numbers:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    output: Numbers = session.run(["output"], {"features": features})[0]
+    return output
+
+
+def run_torchscript(path: Path, features: Numbers) -> Numbers:
+    network: Any = torch.jit.load(path)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    output: Numbers = network(torch.from_numpy(features)).numpy()
+    return output
+
+
+def logits(trained: Trained, path: Path) -> Numbers:
+    """Returns the logarithms of the predicted probabilities, which logits are but for a constant of each sample."""
+    table = predicted(trained, path)
+    likely: Numbers = np.log(np.stack([table[f"probability_{name}"].to_numpy() for name in trained.classes], 1))
+    return likely
+
+
+def log_softmax(output: Numbers) -> Numbers:
+    likely: Numbers = torch.log_softmax(torch.from_numpy(output).double(), 1).numpy()
+    return likely
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_an_exported_network_takes_raw_numbers(
+    files: Path, numbers: tuple[Trained, float], tmp_path: Path, kind: str
+) -> None:
+    trained, _ = numbers
+    path = tmp_path / "network"
+    exported = export(trained, kind, path, allow_code=False)
+    assert "raw, as in the file" in exported.takes
+    table = csv.read_csv(files / "validation.csv")
+    # An empty value of the file is NaN.
+    raw = np.stack([table[name].to_numpy().astype(np.float32) for name in ("length", "width")], 1)
+    assert np.isnan(raw).any()
+    for count in (70, 1):
+        features = raw[:count]
+        given = run_onnx(path, features) if kind == "onnx" else run_torchscript(path, features)
+        assert np.abs(log_softmax(given) - logits(trained, files / "validation.csv")[:count]).max() < 1e-5
+    assert [found.name for found in tmp_path.iterdir()] == ["network"]
+
+
+def test_categories_must_be_prepared_outside(files: Path, flowers: tuple[Trained, float], tmp_path: Path) -> None:
+    trained, _ = flowers
+    exported = export(trained, "onnx", tmp_path / "a.onnx", allow_code=False)
+    assert "MUST be preprocessed first" in exported.takes
+    assert "colour=blue" in exported.takes
+    samples = read_raw(
+        trained.spec.dataset, (files / "raw.csv").as_uri(), trained.prepared(), trained.classes, with_target=False
+    )
+    given = run_onnx(tmp_path / "a.onnx", samples.features)
+    assert np.abs(log_softmax(given) - logits(trained, files / "raw.csv")).max() < 1e-5
+
+
+def test_images_are_scaled_by_channel_in_the_network(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    pixels = draw.normal(size=(60, 2, 8, 8)).astype(np.float32) * np.array([1, 50], np.float32)[:, None, None]
+    np.savez(tmp_path / "a.npz", x=pixels, y=(pixels[:, 0].mean((1, 2)) > 0).astype(np.int64))
+    dataset = {
+        "npz": {"uri": (tmp_path / "a.npz").as_uri()},
+        "target": "y",
+        "split": {"fractions": {"validation": 0.2}},
+        "preprocessing": {"scaling": "SCALING_MIN_MAX"},
+    }
+    layers = [{"conv2d": {"outChannels": 3, "kernelSize": 3}}, {"batchNorm2d": {}}, {"flatten": {}}]
+    spec = make_spec(dataset=dataset, network={"layers": [*layers, {"linear": {"outFeatures": 2}}]})
+    trained, _ = trained_on(spec, tmp_path)
+    assert "(batch, 2, 8, 8)" in export(trained, "onnx", tmp_path / "a.onnx", allow_code=False).takes
+    assert np.abs(log_softmax(run_onnx(tmp_path / "a.onnx", pixels)) - logits(trained, tmp_path / "a.npz")).max() < 1e-5
+
+
+def test_safetensors_hold_all_that_a_reader_needs(flowers: tuple[Trained, float], tmp_path: Path) -> None:
+    trained, val_loss = flowers
+    export(trained, "safetensors", tmp_path / "a.safetensors", allow_code=False)
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["classes"]) == list(FLOWERS)
+    assert json.loads(metadata["val_loss"]) == val_loss
+    assert json.loads(metadata["spec"])["dataset"]["target"] == "species"
+    assert json.loads(metadata["preprocessing"])["names"] == ["length", "width", "colour"]
+    written, kept = load_file(tmp_path / "a.safetensors"), trained.weights()
+    assert written.keys() == kept.keys()
+    assert all(torch.equal(written[name], kept[name]) for name in kept)
+
+
+def copy_of(trained: Trained, folder: Path) -> Path:
+    shutil.copytree(trained.folder, folder)
+    return folder
+
+
+def test_a_damaged_checkpoint_and_a_folder_that_is_none(flowers: tuple[Trained, float], tmp_path: Path) -> None:
+    folder = copy_of(flowers[0], tmp_path / "copy")
+    weights = folder / "network.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(StorageError, match=r"network\.safetensors is damaged"):
+        open_checkpoint(folder)
+    with pytest.raises(StorageError, match="is no checkpoint"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"0.weight": torch.zeros(8, 4)}, "0.weight has shape [(]8, 4[)] there, and [(]8, 5[)]"),
+        ({"2.bias": None}, "it has no tensor 2.bias, of shape [(]3,[)]"),
+        ({"4.weight": torch.zeros(1)}, "its tensor 4.weight is not in the network"),
+    ],
+)
+def test_weights_of_another_network_are_told_by_the_first_tensor_that_differs(
+    files: Path, flowers: tuple[Trained, float], tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    folder = copy_of(flowers[0], tmp_path / "copy")
+    tensors = flowers[0].weights() | change
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / "network.safetensors")
+    other = replace(flowers[0], folder=folder)
+    with pytest.raises(UserError, match=f"is of another network: .*{problem}"):
+        measured(other, files / "validation.csv")
+
+
+MODULE = """\
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, width, input_shape, num_classes):
+        super().__init__()
+        self.first = torch.nn.Linear(input_shape[0], width)
+        self.drop = torch.nn.Dropout(0.5)
+        self.last = torch.nn.Linear(width, num_classes)
+
+    def forward(self, features):
+        return self.last(self.drop(torch.relu(self.first(features))))
+"""
+LIGHTNING = """\
+import lightning
+import torch
+
+class Net(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(5, 3)
+
+    def forward(self, features):
+        return self.layer(features)
+
+    def training_step(self, batch, index):
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", torch.nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=0.02)
+"""
+KERAS = """\
+import keras
+
+def Net(input_shape, num_classes):
+    layers = keras.layers
+    parts = [layers.Dense(8, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.5)]
+    return keras.Sequential([keras.Input(input_shape), *parts, layers.Dense(num_classes)])
+"""
+
+
+def of_code(files: Path, folder: Path, text: str, **args: Any) -> tuple[training_pb2.TrainingSpec, Path]:
+    """Makes a training of a module of the user's, and its code."""
+    code = folder / "net.py"
+    code.write_text(text)
+    spec = of_files(files, epochs=2)
+    spec.ClearField("network")
+    spec.module.entrypoint = "net:Net"
+    spec.module.args.update(args)
+    spec.code.bundle = code.as_uri()
+    return spec, code
+
+
+def test_code_runs_only_where_it_is_allowed(files: Path, tmp_path: Path) -> None:
+    spec, code = of_code(files, tmp_path, MODULE, width=4)
+    trained, val_loss = trained_on(spec, tmp_path, code)
+    code.unlink()
+    path = files / "validation.csv"
+    for use in (measured, predicted):
+        with pytest.raises(UserError, match="say --allow-code"):
+            use(trained, path)
+    assert measured(trained, path, allow_code=True)["loss"] == val_loss
+    assert predicted(trained, path, allow_code=True).num_rows == 70
+    export(trained, "safetensors", tmp_path / "a.safetensors", allow_code=False)
+    export(trained, "onnx", tmp_path / "a.onnx", allow_code=True)
+    assert run_onnx(tmp_path / "a.onnx", np.zeros((3, 5), np.float32)).shape == (3, 3)
+
+
+def test_an_error_in_the_code_is_told_in_its_own_line(files: Path, tmp_path: Path) -> None:
+    # It trains, and forgets how to when it is asked again.
+    spec, code = of_code(files, tmp_path, MODULE + "\nimport pathlib\npathlib.Path('here').read_text()\n", width=4)
+    (tmp_path / "here").write_text("")
+    trained, _ = trained_on(spec, tmp_path, code)
+    with pytest.raises(UserCodeError, match=r"net\.py"):
+        predicted(trained, files / "raw.csv", allow_code=True)
+
+
+@pytest.mark.parametrize("text", [LIGHTNING, KERAS], ids=["lightning", "keras"])
+def test_networks_of_other_libraries_are_scored(files: Path, tmp_path: Path, text: str) -> None:
+    spec, code = of_code(files, tmp_path, text)
+    if text == LIGHTNING:
+        spec.ClearField("loss")
+        spec.ClearField("optimizer")
+    trained, val_loss = trained_on(spec, tmp_path, code)
+    path = files / "validation.csv"
+    assert measured(trained, path, allow_code=True)["loss"] == val_loss
+    truth = csv.read_csv(path)["species"].to_pylist()
+    table = predicted(trained, path, allow_code=True)
+    likelihoods = [table[f"probability_{name}"][row].as_py() for row, name in enumerate(truth)]
+    assert -np.mean(np.log(likelihoods)) == pytest.approx(val_loss, rel=1e-5)
+    export(trained, "safetensors", tmp_path / "a.safetensors", allow_code=False)
