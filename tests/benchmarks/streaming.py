@@ -1,6 +1,7 @@
 """An epoch over a Parquet file of 256 MiB with 64 MiB of memory for it: samples per second, and what is held.
 
-Run as a script with the name of a way and a file, it takes that way in a process of its own and prints both figures.
+Run as a script with the name of a way, a file and a limit, it takes that way in a process of its own and prints both
+figures.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def write(path: Path, *, groups: int = DATA_BYTES // GROUP_BYTES) -> Path:
     return path
 
 
-def run(way: str, path: Path) -> dict[str, float]:
+def run(way: str, path: Path, *, limit_bytes: int = LIMIT_BYTES) -> dict[str, float]:
     """Takes a way in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.streaming", way, str(path)]
+    command = [sys.executable, "-m", "benchmarks.streaming", way, str(path), str(limit_bytes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
@@ -88,12 +89,12 @@ class Batches(IterableDataset[tuple[Tensor, Tensor]]):
             yield torch.from_numpy(np.stack(columns[:-1], axis=1)), torch.from_numpy(columns[-1].copy())
 
 
-def _plain(path: str) -> Iterator[int]:
+def _plain(path: str, limit_bytes: int) -> Iterator[int]:
     for _, targets in DataLoader(Batches(path), batch_size=None):
         yield len(targets)
 
 
-def _trana(path: str) -> Iterator[int]:
+def _trana(path: str, limit_bytes: int) -> Iterator[int]:
     """Reads an epoch's steps, and then the validation split."""
     from trana.trainer.data.dataset import load
     from trana.trainer.feeding import Feeds
@@ -105,7 +106,7 @@ def _trana(path: str) -> Iterator[int]:
         "parquet": {"uri": Path(path).as_uri()},
         "target": "y",
         "split": {"fractions": {"validation": 0.1}},
-        "memoryLimitBytes": LIMIT_BYTES,
+        "memoryLimitBytes": limit_bytes,
     }
     layers = [{"linear": {"outFeatures": 10}}]
     fields = {"dataset": dataset, "network": {"layers": layers}, "loss": {"crossEntropy": {}}}
@@ -128,15 +129,16 @@ def _trana(path: str) -> Iterator[int]:
 
 def main() -> None:
     """Measures one way."""
-    way, path = sys.argv[1:]
+    way, path, limit = sys.argv[1:]
+    samples = {"trana": _trana, "plain": _plain}[way]
     torch.set_num_threads(1)
     # Whatever importing and starting take is not the data's.
     with tempfile.TemporaryDirectory() as folder:
         small = str(write(Path(folder) / "small.parquet", groups=1))
-        next(_trana(small) if way == "trana" else _plain(small))
+        next(samples(small, int(limit)))
     Path("/proc/self/clear_refs").write_text("5")
     before, start = _memory("VmRSS"), time.monotonic()
-    count = sum(_trana(path) if way == "trana" else _plain(path))
+    count = sum(samples(path, int(limit)))
     seconds = time.monotonic() - start
     print(json.dumps({"samples_per_second": count / seconds, "grown_bytes": _memory("VmHWM") - before}))  # noqa: T201
 
