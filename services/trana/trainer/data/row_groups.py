@@ -83,7 +83,7 @@ class ParquetFile:
             reader = parquet.ParquetFile(file, metadata=self.footer, pre_buffer=True)
             for group in range(len(self.groups)) if groups is None else groups:
                 start = self.groups[group].start
-                # One row group at a time: reading ahead, Arrow would hold all that it is asked for. Without its threads:
+                # One row group at a time: reading ahead, Arrow would hold all that it is asked for. Without threads:
                 # each keeps memory of its own, which near doubles what a small limit allows.
                 for batch in reader.iter_batches(rows, row_groups=[group], columns=list(names), use_threads=False):
                     table = pa.Table.from_batches([batch])
