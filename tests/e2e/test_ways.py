@@ -1,0 +1,57 @@
+"""The four ways in, Lightning and Keras: every example trains over a real socket, on two workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from e2e.service import Service, ended
+from e2e.specs import EXAMPLES
+from trana.client import Client
+from trana.v1.checkpoint_pb2 import CHECKPOINT_KIND_BEST
+from trana.v1.job_pb2 import JobState
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+# Each example, and the least test accuracy that it must reach; None where it has no test of its own.
+WAYS = {
+    "digits.yaml": 0.95,
+    "digits-conv.yaml": 0.95,
+    "custom-layer/job.yaml": 0.9,
+    "module/job.yaml": 0.95,
+    "lightning/job.yaml": 0.9,
+    "keras/job.yaml": 0.9,
+    "own-loop/job.yaml": None,
+    "low-level/job.yaml": None,
+}
+
+
+@pytest.fixture(scope="module")
+def submitted(service: Service) -> dict[str, str]:
+    """All of them at once: each starts as soon as the one before it has left its place."""
+    with service.client() as client:
+        return {way: client.submit(EXAMPLES / way).name for way in WAYS}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_in_trains_over_grpc(client: Client, submitted: dict[str, str], way: str, tmp_path: Path) -> None:
+    done = ended(client, submitted[way], seconds=240)
+    assert done.state == JobState.JOB_STATE_SUCCEEDED, done.message
+    assert done.spec.resources.num_workers == 2
+    epochs = client.epochs(done.name)
+    assert [point.epoch for point in epochs] == list(range(1, done.epoch + 1))
+    assert done.best_val_loss == min(point.val_loss for point in epochs)
+    least = WAYS[way]
+    if least is not None:
+        assert done.result.test_metrics["test_accuracy"] >= least
+    best = client.checkpoints(done.name)[0]
+    assert best.kind == CHECKPOINT_KIND_BEST
+    assert best.epoch == done.best_epoch
+    # Whoever trained it: what comes back is verified against its manifest.
+    folder = client.download(done.name, "best", tmp_path / "best")
+    assert (folder / "network.safetensors").exists()
+
+
+def test_every_example_is_tried() -> None:
+    jobs = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.yaml")}
+    assert jobs == {*WAYS, "iris.yaml"}  # the irises are trained in test_training
