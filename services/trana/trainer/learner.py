@@ -68,13 +68,12 @@ class Learner:
         """Makes ready for the steps of the next epoch, or for those that are left of it."""
         epoch, rank = progress.epoch + 1, self._place.rank
         within = [progress.step] if progress.step else []
-        self.objective.seed(seed_all(self._spec.seed, epoch, *within, rank))
+        seed_all(self._spec.seed, epoch, *within, rank)
         self._strategy.replica.train()
         self.objective.on_epoch_begin(epoch)
         if self._random:
             # Taken up where this very rank left off.
             set_random_state(self._random, self._place.device)
-            self.objective.load_generators(_below("objective", self._random))
             self._random = {}
 
     def step(self, batch: Batch, *, least: int) -> Tensor:
@@ -136,8 +135,7 @@ class Learner:
             with self._ema.applied():
                 files[AVERAGE] = gathered(self._ema.parameters, place)
         if within_epoch:
-            generators = {f"objective.{name}": state for name, state in self.objective.generators().items()}
-            files[RANDOM] = _of_ranks(random_state(place.device) | generators, place)
+            files[RANDOM] = _of_ranks(random_state(place.device), place)
             files[STATISTICS] = _of_ranks(self.objective.statistics(), place) if place.world_size > 1 else {}
         return {name: tensors for name, tensors in files.items() if tensors}
 

@@ -25,9 +25,9 @@ def build_optimizer(optimizer: training_pb2.Optimizer, network: nn.Module, *, is
     """
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     is_sgd = optimizer.WhichOneof("kind") == "sgd"
-    # torch has no fused SGD for sharded parameters, and where a first step is skipped, its momentum is left as whatever
-    # the memory held.
-    is_fused = not (is_sgd and (is_scaled or is_sharded(learned)))
+    # torch has no fused SGD for sharded parameters. Where a fused first step is skipped, SGD's momentum is left as
+    # whatever the memory held, and a fused Adam cannot tell sharded parameters to skip one.
+    is_fused = not is_scaled and not (is_sgd and is_sharded(learned))
     match optimizer.WhichOneof("kind"):
         case "sgd":
             sgd = optimizer.sgd

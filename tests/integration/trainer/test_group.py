@@ -121,10 +121,12 @@ def sizes_of(path: Path) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for some in tensors for name, tensor in some.items()}
 
 
-def test_rank_without_a_sample_changes_nothing(tmp_path: Path) -> None:
-    # 6 training samples in 3 steps of 2: the third of three ranks never has one.
+@pytest.mark.parametrize("strategy", ["STRATEGY_DDP", "STRATEGY_FSDP"])
+def test_rank_without_a_sample_changes_nothing(tmp_path: Path, strategy: str) -> None:
+    # 6 training samples in 3 steps of 2: the third of three ranks never has one, nor a share of the one output.
     sgd = {"sgd": {"learningRate": 0.1}}
-    spec = regression(write_numbers(tmp_path / "n.csv", 8), globalBatchSize=2, epochs=5, optimizer=sgd)
+    fields: dict[str, Any] = {"globalBatchSize": 2, "epochs": 5, "optimizer": sgd, "strategy": strategy}
+    spec = regression(write_numbers(tmp_path / "n.csv", 8), **fields)
     alone = assert_good(run_ranks(spec, tmp_path / "1", world_size=1))
     group = assert_good(run_ranks(spec, tmp_path / "3", world_size=3))
     assert alone.first_step.num_train == 6
@@ -155,6 +157,8 @@ def test_killed_training_ends_bit_by_bit_as_an_uninterrupted_one(
     tmp_path: Path, strategy: str, world_size: int, changes: str
 ) -> None:
     fields = {"network": {"layers": DROPOUT}, "epochs": 4, "globalBatchSize": 12, "strategy": strategy} | CUT[changes]
+    if strategy == "STRATEGY_FSDP":
+        fields["optimizer"] = {"adamw": {"learningRate": 0.02}}
     whole = assert_good(run_ranks(make_spec(**fields), tmp_path / "whole", world_size=world_size))
     # 8 steps an epoch. Killed after the one that is saved within the third, wherever that is by now.
     spec = make_spec(**fields, checkpointing={"everySteps": 3, "everyEpochs": 2})

@@ -17,6 +17,7 @@ from trana.trainer.network import needs_batches
 from trana.trainer.objective.lightning_optimizers import LightningSchedule, Optimizers, read_optimizers
 from trana.trainer.objective.objective import Measured, Mix, Objective
 from trana.trainer.schedule import Schedule
+from trana.trainer.sharding import is_sharded
 from trana.v1 import training_pb2
 
 # Names under which the loss of a split may be logged or returned.
@@ -86,7 +87,7 @@ class LightningObjective(Objective):
 
     def forward(self, batch: Batch, mix: Mix | None = None) -> Tensor:  # noqa: ARG002 - none comes
         """See `Objective.forward`; a mix is not heeded, as `takes_mix` says."""
-        if batch.own == 0:
+        if batch.own == 0 and not is_sharded(self.network.parameters()):
             # The other ranks wait for the gradients of every parameter.
             return torch.stack([p.sum() * 0 for p in self.network.parameters() if p.requires_grad]).sum()
         if batch.own == 1 and self._needs_batches and self.training:
@@ -195,7 +196,10 @@ class LightningObjective(Objective):
 
     def _step(self, name: str, batch: Batch) -> Any:
         """Calls one of the module's steps on the batch's own samples."""
-        pair = (batch.features[: batch.own], batch.targets[: batch.own])
+        # Layers of which each rank has a share are gathered in a pass of all ranks: one with nothing of its own makes
+        # it on what is borrowed, which then weighs nothing.
+        count = batch.own or len(batch)
+        pair = (batch.features[:count], batch.targets[:count])
         index, self._batch_index = self._batch_index, self._batch_index + 1
         step: Callable[..., Any] = getattr(self.network, name)
         return step(pair, index)

@@ -82,19 +82,9 @@ class Objective(nn.Module, ABC):
     def build_schedule(self, optimizer: Optimizer) -> Schedule:
         """Builds what sets the optimiser's learning rate."""
 
-    def seed(self, seed: int) -> None:
-        """Seeds generators other than those of torch, Python and NumPy, where a library brings its own."""
-
     def statistics(self) -> Mapping[str, Tensor]:
         """Returns what each rank changes by itself in training mode, such as running means, by name."""
         return dict(self.network.named_buffers())
-
-    def generators(self) -> Mapping[str, Tensor]:
-        """Returns the states of generators that `seed` seeds, by name."""
-        return {}
-
-    def load_generators(self, states: Mapping[str, Tensor]) -> None:
-        """Sets those generators to what `generators` gave."""
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Called before the first step of an epoch, from 1."""
