@@ -54,7 +54,7 @@ def test_a_pipe_has_the_whole_first_line_of_a_message(jobs: list[job_pb2.Job]) -
 def test_the_path_of_a_checkpoint_is_not_broken(jobs: list[job_pb2.Job]) -> None:
     folder = "/" + "/".join(["a-long-folder"] * 12)
     best = checkpoint_pb2.Checkpoint(kind=checkpoint_pb2.CHECKPOINT_KIND_BEST, uri=f"file://{folder}")
-    lines = write(80, *result_lines(jobs[0], [best]), *load_lines([best]), soft_wrap=True)
+    lines = write(80, *result_lines(jobs[0], [best]), *load_lines(jobs[0], [best]), soft_wrap=True)
     assert f"checkpoint            {folder}" in lines
     assert f'  network.load_state_dict(load_file("{folder}/network.safetensors"))' in lines
 

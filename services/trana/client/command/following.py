@@ -46,7 +46,7 @@ def conclude(
     show(Text(": ".join(filter(None, (ending, reason(job)))), "bold"))
     if job.HasField("best_val_loss"):
         pull = f"Fetch the best checkpoint with `trana pull {job_id(job.name)}`."
-        lines = [Text(line, "dim") for line in load_lines(checkpoints) or [pull]]
+        lines = [Text(line, "dim") for line in load_lines(job, checkpoints) or [pull]]
         show(*result_lines(job, checkpoints), *lines, unbroken=True)
 
 

@@ -1,7 +1,7 @@
 """A watched job as lines of text, for logs and pipes: one for each change of state and each epoch."""
 
 from trana.client.command.live import describe_epoch, describe_speed
-from trana.client.command.words import cause_name, job_id, local_time, state_name
+from trana.client.command.words import cause_name, job_id, local_time, of_epochs, state_name
 from trana.v1 import event_pb2, job_service_pb2
 
 
@@ -23,7 +23,7 @@ def _tell(event: event_pb2.Event, epochs: int) -> str:
             return _state_change(event.state_change)
         case "epoch":
             line = describe_epoch(event.epoch).plain.removeprefix(f"epoch {event.epoch.epoch}")
-            return f"epoch {event.epoch.epoch}/{epochs}{line}  {describe_speed(event.epoch)}"
+            return f"epoch {of_epochs(event.epoch.epoch, epochs)}{line}  {describe_speed(event.epoch)}".rstrip()
     return f"event {event.sequence}, of a kind that this client does not know"
 
 

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from trana.client.command.words import STATE_STYLES, job_id, local_time, reason, state_name
+from trana.client.command.words import STATE_STYLES, job_id, local_time, of_epochs, reason, state_name
 from trana.v1 import job_pb2
 
 _COLUMNS = ("JOB", "STATE", "EPOCH", "BEST LOSS", "WORKERS", "CREATED")
@@ -47,7 +47,7 @@ def _row(job: job_pb2.Job) -> list[Text]:
     return [
         Text(job_id(job.name)),
         Text(state, STATE_STYLES.get(state, "")),
-        Text(f"{job.epoch}/{job.spec.training.epochs}"),
+        Text(of_epochs(job.epoch, job.spec.training.epochs)),
         Text(f"{job.best_val_loss:.6g}" if job.HasField("best_val_loss") else ""),
         Text(str(job.spec.resources.num_workers)),
         Text(f"{local_time(job.create_time):%m-%d %H:%M}"),

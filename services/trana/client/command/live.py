@@ -8,7 +8,7 @@ from rich.text import Text
 
 from trana.client.command.charts import draw_curves
 from trana.client.command.progress import Progress, best_of, remaining_seconds
-from trana.client.command.words import STATE_STYLES, duration, job_id, number, reason, resources, state_name
+from trana.client.command.words import STATE_STYLES, duration, job_id, number, of_epochs, reason, resources, state_name
 from trana.client.watching import FINAL_STATES
 from trana.v1 import epoch_pb2, job_pb2
 
@@ -67,8 +67,13 @@ class LiveView:
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True, justify="right")
-        bar = ProgressBar(total=max(total, 1), completed=job.epoch, complete_style="cyan", finished_style="green")
-        grid.add_row(f"epoch {job.epoch}/{total}", bar, self._pace(epochs))
+        if not total:
+            # Nobody knows how far it has to go.
+            ended = job.state in FINAL_STATES
+            bar = ProgressBar(total=1.0 if ended else None, completed=float(ended), finished_style="green")
+        else:
+            bar = ProgressBar(total=total, completed=job.epoch, complete_style="cyan", finished_style="green")
+        grid.add_row(f"epoch {of_epochs(job.epoch, total)}", bar, self._pace(epochs))
         return grid
 
     def _pace(self, epochs: list[epoch_pb2.Epoch]) -> str:
@@ -82,7 +87,8 @@ class LiveView:
         if left is None or self._progress.notice or job.state not in _TRAINING_STATES:
             return ""
         # Early stopping may end it before.
-        return f"{describe_speed(made[-1])}, at most {duration(left)} left"
+        remaining = f"at most {duration(left)} left" if job.spec.training.epochs else ""
+        return ", ".join(filter(None, (describe_speed(made[-1]), remaining)))
 
     def _curves(self, epochs: list[epoch_pb2.Epoch], width: int, rows: int) -> RenderableType:
         # Drawing takes milliseconds, and the view is drawn several times a second.
@@ -106,5 +112,6 @@ def describe_epoch(epoch: epoch_pb2.Epoch) -> Text:
 
 
 def describe_speed(epoch: epoch_pb2.Epoch) -> str:
-    """Writes how fast an epoch was."""
-    return f"{number(round(epoch.samples_per_second), 'sample')}/s"
+    """Writes how fast an epoch was; nothing where a loop of the user's has not counted its samples."""
+    per_second = epoch.samples_per_second
+    return f"{number(round(per_second), 'sample')}/s" if per_second else ""

@@ -14,10 +14,13 @@ from trana.client.command.words import (
     job_id,
     local_time,
     number,
+    of_epochs,
     resources,
     state_name,
 )
-from trana.v1 import checkpoint_pb2, job_pb2, report_pb2
+from trana.v1 import checkpoint_pb2, code_pb2, job_pb2, report_pb2, training_pb2
+
+_BUNDLE_CHARACTERS = len("bundles/") + 12
 
 
 def job_table(job: job_pb2.Job) -> Table:
@@ -35,11 +38,12 @@ def job_table(job: job_pb2.Job) -> Table:
         ("network", _network(job)),
         ("dataset", _dataset(job)),
         ("training", _training(job)),
+        ("code", _code(job.spec.training.code)),
         ("runs on", resources(job.spec)),
         ("labels", ", ".join(f"{key}={value}" for key, value in sorted(job.spec.labels.items()))),
         ("priority", str(job.spec.priority) if job.spec.HasField("priority") else "50"),
         ("attempt", str(job.attempt or "")),
-        ("epochs", f"{job.epoch} of {job.spec.training.epochs}"),
+        ("epochs", of_epochs(job.epoch, job.spec.training.epochs, " of ")),
         *_result_rows(job),
         *_times(job),
     ]
@@ -76,24 +80,36 @@ def result_lines(job: job_pb2.Job, checkpoints: Sequence[checkpoint_pb2.Checkpoi
     return [Text.assemble((name.ljust(widest + 2), "dim"), value) for name, value in rows]
 
 
-def load_lines(checkpoints: Sequence[checkpoint_pb2.Checkpoint]) -> list[str]:
+def load_lines(job: job_pb2.Job, checkpoints: Sequence[checkpoint_pb2.Checkpoint]) -> list[str]:
     """Returns lines of Python that load the weights of the best checkpoint, where it lies on this machine."""
     for checkpoint in checkpoints:
         if checkpoint.kind == checkpoint_pb2.CHECKPOINT_KIND_BEST:
             path = Path(unquote(urlsplit(checkpoint.uri).path)) / "network.safetensors"
             return [
-                "Load it into a torch.nn.Sequential of the spec's layers:",
+                f"Load it into {_network_of(job.spec.training)}:",
                 "  from safetensors.torch import load_file",
                 f'  network.load_state_dict(load_file("{path}"))',
             ]
     return []
 
 
+def _network_of(training: training_pb2.TrainingSpec) -> str:
+    """Says whose state the weights are."""
+    if training.HasField("module"):
+        return f"the network that {training.module.entrypoint} makes"
+    if training.HasField("network"):
+        return "a torch.nn.Sequential of the spec's layers"
+    return f"the network of {training.loop.entrypoint}"
+
+
 def _network(job: job_pb2.Job) -> str:
-    layers = job.spec.training.network.layers
+    parameters = f"; {number(job.num_parameters, 'parameter')}" if job.num_parameters else ""
+    training = job.spec.training
+    if not training.HasField("network"):
+        return (training.module.entrypoint or "the loop's own") + parameters
+    layers = training.network.layers
     kinds = [str(layer.WhichOneof("kind")) for layer in layers]
     shown = ", ".join(kinds[:12]) + (", ..." if len(kinds) > 12 else "")
-    parameters = f"; {number(job.num_parameters, 'parameter')}" if job.num_parameters else ""
     return f"{number(len(kinds), 'layer')}: {shown}{parameters}"
 
 
@@ -102,15 +118,26 @@ def _dataset(job: job_pb2.Job) -> str:
     kind = dataset.WhichOneof("format")
     uri = getattr(dataset, kind).uri if kind else ""
     samples = f"; {number(job.num_train, 'training sample')}" if job.num_train else ""
-    return f"{uri}, target {dataset.target}{samples}" if uri else ""
+    target = f", target {dataset.target}" if dataset.target else ""
+    return f"{uri}{target}{samples}" if uri else ""
 
 
 def _training(job: job_pb2.Job) -> str:
     training = job.spec.training
     kind = training.optimizer.WhichOneof("kind")
-    rate = f" at {getattr(training.optimizer, kind).learning_rate:g}" if kind else ""
-    loss = training.loss.WhichOneof("kind")
-    return f"{loss}, {kind}{rate}, batches of {training.global_batch_size}" if kind else ""
+    parts = [
+        f"loop {training.loop.entrypoint}" if training.HasField("loop") else "",
+        training.loss.WhichOneof("kind") or "",
+        f"{kind} at {getattr(training.optimizer, kind).learning_rate:g}" if kind else "",
+        f"batches of {training.global_batch_size}" if training.global_batch_size else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _code(code: code_pb2.Code) -> str:
+    """Writes which bundle it is, as far as a person compares, and what is installed beside it."""
+    packages = f", with {', '.join(code.pip)}" if code.pip else ""
+    return f"{code.bundle[:_BUNDLE_CHARACTERS]}{packages}" if code.bundle else ""
 
 
 def _times(job: job_pb2.Job) -> list[tuple[str, str | Text]]:

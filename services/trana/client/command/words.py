@@ -74,6 +74,11 @@ def number(value: int, noun: str) -> str:
     return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
 
 
+def of_epochs(epoch: int, total: int, joint: str = "/") -> str:
+    """Writes how many epochs are done, and of how many where that is known: a loop of the user's need not say."""
+    return f"{epoch}{joint}{total}" if total else str(epoch)
+
+
 def resources(spec: "job_pb2.JobSpec") -> str:
     """Writes what a job runs on."""
     asked = spec.resources
