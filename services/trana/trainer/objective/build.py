@@ -76,6 +76,8 @@ def build_module(spec: training_pb2.TrainingSpec, dataset: Dataset | None) -> nn
     """
     entrypoint = spec.module.entrypoint
     seed_all(spec.seed)
+    # As for declared layers: the same layers begin with the same weights.
+    torch.manual_seed(spec.seed)
     if "keras" in sys.modules:
         # Variables are numbered over all networks of the process, and their names are the checkpoint's.
         sys.modules["keras"].utils.clear_session()
