@@ -1,0 +1,75 @@
+"""A Keras network on the torch backend: on one worker and on two, interrupted, and its own ways."""
+
+from pathlib import Path
+
+import pytest
+from integration.trainer.ranks import Group, Outcome, run_ranks
+from safetensors.torch import load_file
+from trana.trainer.errors import UserError
+from trana.v1 import report_pb2
+from unit.trainer.coding import module_spec, train, write_code
+
+NETWORK = """
+import keras
+
+def make(num_classes, norm=False, dropout=0.0):
+    layers = [keras.layers.Dense(8, activation="tanh"), keras.layers.Dropout(dropout)]
+    layers += [keras.layers.BatchNormalization()] if norm else []
+    return keras.Sequential([*layers, keras.layers.Dense(num_classes)])
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    return write_code(tmp_path / "code", net=NETWORK)
+
+
+def losses(outcome: Outcome) -> list[float]:
+    assert not outcome.errors
+    return [value for epoch in outcome.epochs for value in (epoch.train_loss, epoch.val_loss)]
+
+
+def test_curve_does_not_depend_on_the_number_of_workers(code: Path, tmp_path: Path) -> None:
+    one, two = (run_ranks(module_spec("net:make"), tmp_path / str(size), world_size=size, code=code) for size in (1, 2))
+    assert losses(two) == pytest.approx(losses(one), abs=1e-5)
+    assert two.epochs[-1].val_loss < two.epochs[0].val_loss
+
+
+def test_interrupted_training_ends_with_the_same_bits(code: Path, tmp_path: Path) -> None:
+    """With dropout, whose generators are Keras's own, and batch normalisation, whose statistics are each rank's own."""
+
+    def stop(report: report_pb2.Report, group: Group) -> None:
+        if report.HasField("first_step"):
+            group.stop()
+
+    spec = module_spec("net:make", {"norm": True, "dropout": 0.5})
+    run_ranks(spec, tmp_path / "whole", world_size=2, code=code)
+    cut = run_ranks(spec, tmp_path / "cut", world_size=2, code=code, on_report=stop)
+    assert len(cut.epochs) < 3
+    rest = run_ranks(spec, tmp_path / "cut", world_size=2, code=code, attempt=2)
+    assert not rest.errors
+    whole, other = (load_file(tmp_path / job / "checkpoints/last/network.safetensors") for job in ("whole", "cut"))
+    assert all(whole[name].equal(other[name]) for name in whole)
+    # It has seen the samples of all ranks' own, and moved from where it began.
+    (mean,) = (value for name, value in whole.items() if name.startswith("_torch") and name.endswith("moving_mean"))
+    assert mean.abs().sum() > 0
+
+
+def test_dropout_is_on_in_training_alone(code: Path, tmp_path: Path) -> None:
+    still = {"sgd": {"learningRate": 1e-30}}
+    shares = (0.1, 0.9)
+
+    def curves(name: str, **changes: object) -> list[list[float]]:
+        specs = [module_spec("net:make", {"dropout": share}, **changes) for share in shares]
+        trained = [train(spec, tmp_path / f"{name}-{index}", code) for index, spec in enumerate(specs)]
+        return [[epoch.val_loss for epoch in each.epochs] for each in trained]
+
+    little, much = curves("still", optimizer=still)
+    assert little == much
+    little, much = curves("moving")
+    assert all(one != other for one, other in zip(little, much, strict=True))
+
+
+def test_sharding_a_keras_network_is_refused(code: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="FSDP cannot cut the variables of a Keras network"):
+        train(module_spec("net:make", strategy="STRATEGY_FSDP"), tmp_path / "job", code)
