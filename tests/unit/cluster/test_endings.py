@@ -116,6 +116,12 @@ def test_a_failure_is_bounded_however_long_the_exception() -> None:
     assert lines[-1].startswith("ValueError: xxx")
 
 
+def test_frames_that_an_error_brings_as_notes_are_told_in_place_of_its_own() -> None:
+    error = ValueError("bad idea, in train at line 3 of train.py")
+    error.add_note('in your code:\n  File "train.py", line 3, in train')
+    assert failure_of(error).traceback == 'in your code:\n  File "train.py", line 3, in train'
+
+
 def test_advice_about_deaths_in_general_is_left_out() -> None:
     text = (
         "The actor died unexpectedly before finishing this task.\n\tclass_name: Rank\n\tpid: 5544\n"

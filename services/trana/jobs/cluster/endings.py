@@ -123,5 +123,7 @@ def _last_lines(error: BaseException) -> str:
     while start is not None and start.tb_frame.f_globals.get("__name__", "").startswith(_ROOM):
         start = start.tb_next  # how the code came to be called is nothing to those who wrote it
     text = traceback.format_exception(type(error), error, start or error.__traceback__)
-    lines = "".join(text).rstrip().splitlines()
+    # An error that was translated may bring the frames that matter, as notes.
+    notes: list[str] = getattr(error, "__notes__", [])
+    lines = ("\n".join(notes) or "".join(text)).rstrip().splitlines()
     return "\n".join(line[:MAX_LINE_CHARACTERS] for line in lines[-MAX_TRACEBACK_LINES:])

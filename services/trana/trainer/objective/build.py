@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from trana.spec.parts import has_custom_layers
 from trana.spec.shapes import describe_shape
-from trana.trainer.code import make
+from trana.trainer.code import make, resolve
 from trana.trainer.data.dataset import Dataset
 from trana.trainer.errors import DataError, UserError
 from trana.trainer.foreign import has_user_frames, is_out_of_memory
@@ -75,6 +75,8 @@ def build_module(spec: training_pb2.TrainingSpec, dataset: Dataset | None) -> nn
         UserError: If it is no torch.nn.Module, or has nothing to learn.
     """
     entrypoint = spec.module.entrypoint
+    # Imported before the seeds are set: what a module draws while it is imported must not count.
+    resolve(entrypoint)
     seed_all(spec.seed)
     # As for declared layers: the same layers begin with the same weights.
     torch.manual_seed(spec.seed)
