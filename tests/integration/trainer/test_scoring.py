@@ -2,87 +2,35 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]  # it has no types
-import pyarrow as pa
 import pytest
 import torch
+from integration.trainer.flowers import (
+    FLOWERS,
+    PREPARED,
+    Numbers,
+    measured,
+    of_files,
+    predicted,
+    run_onnx,
+    trained_on,
+)
 from pyarrow import csv, parquet
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from trana.trainer.code import opened
 from trana.trainer.data.raw import read_raw
-from trana.trainer.errors import StorageError, UserCodeError, UserError
+from trana.trainer.errors import StorageError, UserError
 from trana.trainer.scoring.checkpoint import Trained, open_checkpoint
-from trana.trainer.scoring.evaluating import evaluate
 from trana.trainer.scoring.exporting import export
-from trana.trainer.scoring.predicting import predict, write
-from trana.trainer.train import train
-from trana.v1 import training_pb2
-from unit.trainer import training
+from trana.trainer.scoring.predicting import write
 from unit.trainer.specs import make_spec
 
-Numbers = np.ndarray[Any, Any]
-
-FLOWERS = ("setosa", "versicolor", "virginica")
-PREPARED = {"fill_missing": {"mean": {}}, "scaling": "SCALING_STANDARDIZE"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def write_flowers(path: Path, count: int, *, seed: int, target: bool = True) -> Path:
-    """Writes two numbers far from 0, of which one is missing now and then, a colour, and the species they tell."""
-    draw = np.random.default_rng(seed)
-    kinds = draw.integers(0, 3, count)
-    lines = ["length,width,colour" + (",species" if target else "")]
-    for kind in kinds:
-        length, colour = 1000 + 10 * kind + draw.normal(), ("red", "blue", "green")[draw.integers(3)]
-        width = "" if draw.random() < 0.1 else f"{kind + draw.normal():.5f}"
-        lines.append(f"{length:.5f},{width},{colour}" + (f",{FLOWERS[kind]}" if target else ""))
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def of_files(folder: Path, **changes: Any) -> training_pb2.TrainingSpec:
-    """Makes a training whose validation samples lie in a file of their own."""
-    dataset = {
-        "csv": {"uri": (folder / "train.csv").as_uri()},
-        "target": "species",
-        "split": {"uris": {"validation": (folder / "validation.csv").as_uri()}},
-        "preprocessing": {**PREPARED, "one_hot": ["colour"]},
-    }
-    return make_spec(**({"dataset": dataset} | changes))
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("files")
-    write_flowers(folder / "train.csv", 120, seed=0)
-    write_flowers(folder / "validation.csv", 70, seed=1)
-    write_flowers(folder / "raw.csv", 30, seed=2, target=False)
-    return folder
-
-
-def trained_on(spec: training_pb2.TrainingSpec, folder: Path, code: Path | None = None) -> tuple[Trained, float]:
-    """Trains, and takes the best checkpoint away from its job; returns it with its validation loss."""
-    losses: list[float] = []
-    place = replace(training.place(folder / "job"), code=code)
-    with opened(code):
-        result = train(spec, lambda report: losses.append(report.epoch.val_loss), place)
-    shutil.copytree(folder / "job" / "checkpoints" / "best", folder / "best")
-    shutil.rmtree(folder / "job")
-    return open_checkpoint(folder / "best"), result.best_val_loss
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +50,6 @@ def numbers(files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trai
     spec.dataset.features.extend(["length", "width"])
     del spec.dataset.preprocessing.one_hot[:]
     return trained_on(spec, tmp_path_factory.mktemp("numbers"))
-
-
-def measured(trained: Trained, path: Path, *, allow_code: bool = False) -> Mapping[str, float]:
-    return evaluate(trained, path.as_uri(), training.place(trained.folder), allow_code=allow_code)
-
-
-def predicted(trained: Trained, path: Path, *, allow_code: bool = False) -> pa.Table:
-    return predict(trained, path.as_uri(), training.place(trained.folder), allow_code=allow_code)
 
 
 def test_the_validation_file_gives_the_validation_loss(files: Path, flowers: tuple[Trained, float]) -> None:
@@ -174,12 +114,6 @@ def test_numbers_are_predicted_as_they_are(files: Path, tmp_path: Path) -> None:
     table = predicted(trained, files / "validation.csv")
     truth = csv.read_csv(files / "validation.csv")["length"].to_numpy()
     assert np.mean((table["prediction"].to_numpy() - truth) ** 2) == pytest.approx(val_loss, rel=1e-5)
-
-
-def run_onnx(path: Path, features: Numbers) -> Numbers:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    output: Numbers = session.run(["output"], {"features": features})[0]
-    return output
 
 
 def run_torchscript(path: Path, features: Numbers) -> Numbers:
@@ -297,97 +231,10 @@ def test_weights_of_another_network_are_told_by_the_first_tensor_that_differs(
         measured(other, files / "validation.csv")
 
 
-MODULE = """\
-import torch
-
-class Net(torch.nn.Module):
-    def __init__(self, width, input_shape, num_classes):
-        super().__init__()
-        self.first = torch.nn.Linear(input_shape[0], width)
-        self.drop = torch.nn.Dropout(0.5)
-        self.last = torch.nn.Linear(width, num_classes)
-
-    def forward(self, features):
-        return self.last(self.drop(torch.relu(self.first(features))))
-"""
-LIGHTNING = """\
-import lightning
-import torch
-
-class Net(lightning.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(5, 3)
-
-    def forward(self, features):
-        return self.layer(features)
-
-    def training_step(self, batch, index):
-        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-    def validation_step(self, batch, index):
-        self.log("val_loss", torch.nn.functional.cross_entropy(self(batch[0]), batch[1]))
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=0.02)
-"""
-KERAS = """\
-import keras
-
-def Net(input_shape, num_classes):
-    layers = keras.layers
-    parts = [layers.Dense(8, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.5)]
-    return keras.Sequential([keras.Input(input_shape), *parts, layers.Dense(num_classes)])
-"""
-
-
-def of_code(files: Path, folder: Path, text: str, **args: Any) -> tuple[training_pb2.TrainingSpec, Path]:
-    """Makes a training of a module of the user's, and its code."""
-    code = folder / "net.py"
-    code.write_text(text)
-    spec = of_files(files, epochs=2)
-    spec.ClearField("network")
-    spec.module.entrypoint = "net:Net"
-    spec.module.args.update(args)
-    spec.code.bundle = code.as_uri()
-    return spec, code
-
-
-def test_code_runs_only_where_it_is_allowed(files: Path, tmp_path: Path) -> None:
-    spec, code = of_code(files, tmp_path, MODULE, width=4)
-    trained, val_loss = trained_on(spec, tmp_path, code)
-    code.unlink()
-    path = files / "validation.csv"
-    for use in (measured, predicted):
-        with pytest.raises(UserError, match="say --allow-code"):
-            use(trained, path)
-    assert measured(trained, path, allow_code=True)["loss"] == val_loss
-    assert predicted(trained, path, allow_code=True).num_rows == 70
-    export(trained, "safetensors", tmp_path / "a.safetensors", allow_code=False)
-    export(trained, "onnx", tmp_path / "a.onnx", allow_code=True)
-    assert run_onnx(tmp_path / "a.onnx", np.zeros((3, 5), np.float32)).shape == (3, 3)
-
-
-def test_an_error_in_the_code_is_told_in_its_own_line(files: Path, tmp_path: Path) -> None:
-    # It trains, and forgets how to when it is asked again.
-    spec, code = of_code(files, tmp_path, MODULE + "\nimport pathlib\npathlib.Path('here').read_text()\n", width=4)
-    (tmp_path / "here").write_text("")
-    trained, _ = trained_on(spec, tmp_path, code)
-    with pytest.raises(UserCodeError, match=r"net\.py"):
-        predicted(trained, files / "raw.csv", allow_code=True)
-
-
-@pytest.mark.parametrize("text", [LIGHTNING, KERAS], ids=["lightning", "keras"])
-def test_networks_of_other_libraries_are_scored(files: Path, tmp_path: Path, text: str) -> None:
-    spec, code = of_code(files, tmp_path, text)
-    if text == LIGHTNING:
-        spec.ClearField("loss")
-        spec.ClearField("optimizer")
-    trained, val_loss = trained_on(spec, tmp_path, code)
-    path = files / "validation.csv"
-    assert measured(trained, path, allow_code=True)["loss"] == val_loss
-    truth = csv.read_csv(path)["species"].to_pylist()
-    table = predicted(trained, path, allow_code=True)
-    likelihoods = [table[f"probability_{name}"][row].as_py() for row, name in enumerate(truth)]
-    assert -np.mean(np.log(likelihoods)) == pytest.approx(val_loss, rel=1e-5)
-    export(trained, "safetensors", tmp_path / "a.safetensors", allow_code=False)
+def test_a_package_that_is_not_installed_is_named(
+    flowers: tuple[Trained, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"pip install 'trana\[export\]'"):
+        export(flowers[0], "onnx", tmp_path / "a.onnx", allow_code=False)
+    assert list(tmp_path.iterdir()) == []
