@@ -1,7 +1,7 @@
 """torch.compile for the passes of the steps; evaluation is left as it is, so that it stays exact."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from torch._dynamo.exc import TorchDynamoException
 
@@ -9,19 +9,20 @@ from trana.trainer.errors import UserError
 from trana.trainer.objective.objective import Objective
 
 
-def compile_passes(objective: Objective) -> None:
-    """Lets the objective's calls be compiled, the first time that each kind of them is made."""
+def compiled(objective: Objective) -> Callable[[], AbstractContextManager[None]]:
+    """Lets the objective's calls be compiled, the first time that each kind of them is made.
+
+    Returns:
+        Makes the context of a call, which raises a UserError if it cannot be compiled here.
+    """
     # Sizes of batches differ by one: with symbolic sizes one kernel serves them all.
     objective.compile(dynamic=True)
+    return _translated
 
 
 @contextmanager
-def translated_compiling() -> Iterator[None]:
-    """Turns errors of the compiler into ours.
-
-    Raises:
-        UserError: If a pass cannot be compiled here.
-    """
+def _translated() -> Iterator[None]:
+    """Turns errors of the compiler into ours."""
     try:
         yield
     except TorchDynamoException as error:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trana.trainer.augmentation import Augmentation
-from trana.trainer.compiling import compile_passes, translated_compiling
+from trana.trainer.compiling import compiled
 from trana.trainer.ema import Ema
 from trana.trainer.feeding import Batch
 from trana.trainer.group import gather, share
@@ -56,8 +56,7 @@ class Learner:
         self._ema = Ema(objective.network, spec.ema.decay) if spec.HasField("ema") else None
         self._num_parts = spec.accumulation_steps or 1
         self._random: Tensors = {}
-        if spec.compile:
-            compile_passes(objective)
+        self._compiling = compiled(objective) if spec.compile else nullcontext
 
     @property
     def moves_together(self) -> bool:
@@ -97,7 +96,7 @@ class Learner:
 
     def _pass(self, part: Batch) -> Tensor:
         changed, mix = self._augmentation.apply(part)
-        with translated_compiling(), self._precision.autocast():
+        with self._precision.autocast(), self._compiling():
             # The ranks' gradients are averaged; scaled like this, their mean is that of the mean over the whole batch.
             loss: Tensor = self._strategy.replica(changed, mix) * (self._place.world_size / part.total)
         self._precision.backward(loss)

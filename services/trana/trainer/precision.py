@@ -1,5 +1,6 @@
 """The arithmetic of the steps: 32 bits, or autocast to 16 with the loss scaled where small gradients would vanish."""
 
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -24,6 +25,9 @@ class Precision:
         self._type = _TYPES.get(spec.precision)
         self._clip_norm = spec.clip_norm if spec.HasField("clip_norm") else None
         is_scaled = spec.precision == training_pb2.PRECISION_FP16
+        if is_scaled and sharded:
+            # torch's own scaler brings it about.
+            warnings.filterwarnings("ignore", message="Found a non-scalar tensor with numel=1 and ndim!=0")
         # Of sharded gradients each rank sees its own: the ranks must agree on whether one of them overflowed.
         scaler = ShardedGradScaler if sharded else GradScaler
         self._scaler = scaler(self._device, enabled=is_scaled)
