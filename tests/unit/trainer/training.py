@@ -43,9 +43,12 @@ class Killed(Exception):
     """Ends a training as a lost process would: between two lines, with nothing tidied up."""
 
 
-def place(folder: Path, *, attempt: int = 1, should_stop: Callable[[], bool] = lambda: False) -> Place:
+def place(
+    folder: Path, *, attempt: int = 1, should_stop: Callable[[], bool] = lambda: False, code: Path | None = None
+) -> Place:
+    device = torch.device("cpu")
     return Place(
-        rank=0, world_size=1, device=torch.device("cpu"), folder=folder, attempt=attempt, should_stop=should_stop
+        rank=0, world_size=1, device=device, folder=folder, attempt=attempt, should_stop=should_stop, code=code
     )
 
 
