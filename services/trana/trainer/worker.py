@@ -78,6 +78,8 @@ def run(
             local_rank=local_rank,
             code=Path(code).resolve() if code is not None else None,
         )
+        # Where the user's code brings Keras: it would take a GPU wherever it sees one.
+        os.environ["KERAS_TORCH_DEVICE"] = place.device.type
         # Errors of the user's code are described while its files are there.
         with opened(place.code) as modules, translated(modules), _joined(place, master_address, master_port, patience):
             way = run_loop if training.HasField("loop") else train

@@ -26,7 +26,10 @@ def structure(**args: Any) -> struct_pb2.Struct:
 
 
 @pytest.mark.parametrize("form", ["folder", "zip", "file"])
-def test_code_is_importable_while_it_is_open(bundle: Path, tmp_path: Path, form: str) -> None:
+def test_code_is_importable_while_it_is_open(
+    bundle: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     places = {"folder": bundle, "zip": zipped(bundle, tmp_path / "bundle.zip"), "file": bundle / "model.py"}
     before, path = Path.cwd(), list(sys.path)
     with opened(places[form]) as folder:

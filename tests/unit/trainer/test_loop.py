@@ -252,6 +252,36 @@ def test_loop_may_bring_its_own_data(tmp_path: Path) -> None:
     assert losses(train(spec, tmp_path / "job", code)) == [2.0]
 
 
+def test_loop_may_begin_with_the_weights_of_another_training(tmp_path: Path) -> None:
+    own = """
+        def train(context):
+            context.save(network=context.network())
+            context.report(epoch=1, train_loss=1, val_loss=1)
+        """
+    code = write_code(tmp_path / "code", own=own)
+    before = run_service_loop(make_spec(epochs=1), tmp_path / "before")
+    start = (before.folder / "checkpoints" / "best").resolve().as_uri()
+    mine = train(loop_spec("own:train", initialCheckpoint=start), tmp_path / "mine", code)
+    assert all(torch.equal(value, best(before)[name]) for name, value in best(mine).items())
+
+
+def test_an_epoch_draws_alike_whenever_it_is_run(tmp_path: Path) -> None:
+    own = """
+        import torch
+        def draw(context, epoch):
+            features, _ = next(context.train.batches(epoch))
+            return features.sum().item(), torch.rand(()).item()
+        def train(context):
+            first, second, again = (draw(context, epoch) for epoch in (1, 2, 1))
+            assert first == again and first[0] != second[0] and first[1] != second[1]
+            context.report(epoch=1, train_loss=1, val_loss=1)
+            context.train.batches(0)
+        """
+    code = write_code(tmp_path / "code", own=own)
+    with pytest.raises(UserError, match="count from 1"):
+        train(loop_spec("own:train"), tmp_path / "job", code)
+
+
 def test_gradients_weigh_samples_alike(tmp_path: Path) -> None:
     own = """
         import torch
