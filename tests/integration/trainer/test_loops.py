@@ -26,6 +26,8 @@ def train(context):
     noise = []
     done = context.restore(network=network, optimizer=optimizer, noise=noise)
     for epoch in range(done + 1, context.spec.epochs + 1):
+        # Each rank's own, from where the epoch before has left the generators: it shows whether those of all were kept.
+        noise.append(float(torch.rand(())))
         for batch in context.train.batches(epoch):
             features, targets = batch
             optimizer.zero_grad()
@@ -39,8 +41,6 @@ def train(context):
         act(trick, context, epoch)
         if trick == "leaves" and context.rank == 1:
             return
-        # Each rank's own: it shows whether the generators of all were kept.
-        noise.append(float(torch.rand(())))
         losses = []
         for shard in (context.train, context.validation):
             part = shard.all()
