@@ -187,7 +187,9 @@ class Context:
         Raises:
             UserError: If no rank has samples.
         """
-        mine = float(value) if num_samples else 0.0
+        # A loss that still has its graph is as good as its number.
+        number = float(value.detach() if isinstance(value, Tensor) else value)
+        mine = number if num_samples else 0.0
         pairs = self._meeting.gather("mean", mine, float(num_samples))
         total = sum(count for _, count in pairs)
         if not total:

@@ -283,7 +283,7 @@ def _number(name: str, value: Any) -> float:
     try:
         if isinstance(value, str | bool):
             raise TypeError
-        return float(value)
+        return float(value.detach() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError, RuntimeError):
         shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise UserError(f"context.report: {name} must be one number, and is {shown}") from None

@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 from integration.trainer.ranks import Group, Outcome, run_ranks
 from safetensors.torch import load_file
+from trana.trainer.code import make, opened
 from trana.trainer.errors import UserError
+from trana.trainer.feeding import Batch
+from trana.trainer.losses import build_loss
+from trana.trainer.objective.keras import KerasObjective, build_variables
 from trana.v1 import report_pb2
 from unit.trainer.coding import module_spec, train, write_code
 
@@ -43,11 +48,12 @@ def test_interrupted_training_ends_with_the_same_bits(code: Path, tmp_path: Path
             group.stop()
 
     spec = module_spec("net:make", {"norm": True, "dropout": 0.5})
-    run_ranks(spec, tmp_path / "whole", world_size=2, code=code)
+    uncut = run_ranks(spec, tmp_path / "whole", world_size=2, code=code)
     cut = run_ranks(spec, tmp_path / "cut", world_size=2, code=code, on_report=stop)
     assert len(cut.epochs) < 3
     rest = run_ranks(spec, tmp_path / "cut", world_size=2, code=code, attempt=2)
-    assert not rest.errors
+    # Rank 1 evaluates too: it needs the statistics of rank 0.
+    assert losses(rest)[-2:] == losses(uncut)[-2:]
     whole, other = (load_file(tmp_path / job / "checkpoints/last/network.safetensors") for job in ("whole", "cut"))
     assert all(whole[name].equal(other[name]) for name in whole)
     # It has seen the samples of all ranks' own, and moved from where it began.
@@ -68,6 +74,22 @@ def test_dropout_is_on_in_training_alone(code: Path, tmp_path: Path) -> None:
     assert little == much
     little, much = curves("moving")
     assert all(one != other for one, other in zip(little, much, strict=True))
+
+
+def test_dropout_follows_torchs_generator(code: Path) -> None:
+    """Which is each rank's own, and kept with checkpoints."""
+    spec = module_spec("net:make", {"num_classes": 3, "dropout": 0.5})
+    with opened(code):
+        network = make(spec.module.entrypoint, spec.module.args, offered={})
+        build_variables(network, (4,))
+    objective = KerasObjective(spec, network, build_loss(spec.loss, (), ()))
+    batch = Batch(torch.ones(8, 4), torch.zeros(8, dtype=torch.int64), own=8, total=8)
+
+    def loss(seed: int) -> float:
+        torch.manual_seed(seed)
+        return float(objective.train()(batch).detach())
+
+    assert loss(1) == loss(1) != loss(2)
 
 
 def test_sharding_a_keras_network_is_refused(code: Path, tmp_path: Path) -> None:

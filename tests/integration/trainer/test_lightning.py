@@ -128,6 +128,11 @@ def test_interrupted_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     run_ranks(spec, tmp_path / "cut", world_size=2, code=code, on_report=stop)
     rest = run_ranks(spec, tmp_path / "cut", world_size=2, code=code, attempt=2)
     assert not rest.errors
+    # It went on at the batch where it was stopped.
+    heard = json.loads((tmp_path / "told.json").read_text())
+    steps = [word for word in heard[heard.index("start") :] if word not in ("start", "end")]
+    assert 0 < len(steps) < 18
+    assert steps == [[step // 6, step, step % 6] for step in range(18 - len(steps), 18)]
     whole, cut = (load_file(tmp_path / job / "checkpoints/last/network.safetensors") for job in ("whole", "cut"))
     assert all(whole[name].equal(cut[name]) for name in whole)
 

@@ -274,7 +274,9 @@ def test_an_epoch_draws_alike_whenever_it_is_run(tmp_path: Path) -> None:
         def train(context):
             first, second, again = (draw(context, epoch) for epoch in (1, 2, 1))
             assert first == again and first[0] != second[0] and first[1] != second[1]
-            context.report(epoch=1, train_loss=1, val_loss=1)
+            graph = torch.ones((), requires_grad=True)
+            assert context.mean(graph, num_samples=2) == 1
+            context.report(epoch=1, train_loss=graph, val_loss=1)
             context.train.batches(0)
         """
     code = write_code(tmp_path / "code", own=own)
