@@ -192,17 +192,47 @@ def test_killed_rank_0_leaves_no_epoch_behind(tmp_path: Path) -> None:
     assert resumed.epochs[:2] == cut.epochs[:2]
 
 
-def test_job_resumes_on_another_number_of_workers(tmp_path: Path) -> None:
-    spec = make_spec(epochs=6)
-    whole = assert_good(run_ranks(spec, tmp_path / "whole", world_size=2))
+def test_job_resumes_within_an_epoch_on_another_number_of_workers(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"epochs": 4, "ema": {"decay": 0.8}}
+    whole = assert_good(run_ranks(make_spec(**fields), tmp_path / "whole", world_size=2))
+    spec = make_spec(**fields, checkpointing={"everySteps": 4, "everyEpochs": 4})
 
-    def stop(report: report_pb2.Report, group: Group) -> None:
-        if report.epoch.epoch == 2:
-            group.stop()
+    def kill(report: report_pb2.Report, group: Group) -> None:
+        if report.checkpoint.step == 8:
+            group.kill(rank=0)
 
-    run_ranks(spec, tmp_path / "cut", world_size=2, on_report=stop)
+    run_ranks(spec, tmp_path / "cut", world_size=2, on_report=kill)
+    assert list((tmp_path / "cut" / "checkpoints").glob("*-step-*-last-attempt-1"))
     resumed = assert_good(run_ranks(spec, tmp_path / "cut", world_size=1, attempt=2))
     assert losses(resumed) == pytest.approx(losses(whole), rel=1e-5)
+
+
+MODEL = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Linear(4, 3), nn.Linear(5, 5)
+
+    def forward(self, features):
+        return self.used(features)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["STRATEGY_DDP", "STRATEGY_FSDP"])
+def test_layer_that_no_pass_uses_is_not_waited_for(tmp_path: Path, strategy: str) -> None:
+    (tmp_path / "model.py").write_text(MODEL)
+    bundle = {"bundle": f"bundles/{'0' * 64}"}
+    spec = make_spec(module={"entrypoint": "model:Net"}, code=bundle, strategy=strategy, clipNorm=1.0)
+    spec.ClearField("network")
+    alone, group = (
+        assert_good(run_ranks(spec, tmp_path / str(size), world_size=size, code=tmp_path / "model.py"))
+        for size in (1, 2)
+    )
+    assert losses(group) == pytest.approx(losses(alone), rel=1e-5)
+    again = assert_good(run_ranks(spec, tmp_path / "2", world_size=2, attempt=2, code=tmp_path / "model.py"))
+    assert again.result == group.result
 
 
 def test_all_ranks_stop_together_when_asked(tmp_path: Path) -> None:
