@@ -9,6 +9,20 @@ from trana.v1 import network_pb2, training_pb2
 
 _CLASS_METRICS = frozenset({"accuracy", "top_k", "macro_f1", "auroc"})
 _CLASS_LOSSES = frozenset({"cross_entropy", "bce"})
+# What the service's loop does, in the order of the contract.
+_OF_THE_LOOP = (
+    "loss",
+    "optimizer",
+    "schedule",
+    "strategy",
+    "accumulation_steps",
+    "clip_norm",
+    "precision",
+    "compile",
+    "ema",
+    "augmentation",
+    "metrics",
+)
 # Formats whose samples are rows of columns.
 TABULAR = frozenset({"csv", "parquet"})
 
@@ -21,6 +35,7 @@ def check_parts(training: training_pb2.TrainingSpec) -> list[Violation]:
         *_check_dataset(training),
         *_check_metrics(training),
         *_check_augmentation(training),
+        *_check_loop(training),
     ]
 
 
@@ -81,6 +96,11 @@ def _check_dataset(training: training_pb2.TrainingSpec) -> Iterator[Violation]:
     elif not dataset.target:
         description = "is missing: name the column, or the array of an NPZ or safetensors file, to predict"
         yield Violation("dataset.target", description, "string.min_len")
+    if dataset.target_kind and training.HasField("loss"):
+        description = "is told by the loss; leave it out"
+        yield Violation("dataset.target_kind", description, "dataset.target_kind")
+    if dataset.target_kind == training_pb2.TARGET_KIND_NUMBER and kind == "images":
+        yield Violation("dataset.target_kind", "of images is a class: their folder", "dataset.target_kind")
     if dataset.preprocessing.one_hot and kind not in TABULAR:
         description = f"takes columns of a table, and {kind} has none"
         yield Violation("dataset.preprocessing.one_hot", description, "preprocessing.one_hot")
@@ -109,9 +129,6 @@ def _check_metrics(training: training_pb2.TrainingSpec) -> Iterator[Violation]:
     for index, kind in enumerate(kinds):
         if kind in kinds[:index] and (kind != "top_k" or training.metrics[index] in training.metrics[:index]):
             yield Violation(f"metrics[{index}]", f"{kind} is given twice", "metrics.unique")
-        elif training.HasField("loop"):
-            description = "is not measured in a loop of your own: give it to context.report"
-            yield Violation(f"metrics[{index}]", description, "metrics.loop")
         elif loss is not None and (kind in _CLASS_METRICS) != (loss in _CLASS_LOSSES):
             target = "a class" if kind in _CLASS_METRICS else "a number"
             description = f"{kind} is for a target that is {target}, which {loss} is not for"
@@ -125,3 +142,17 @@ def _check_augmentation(training: training_pb2.TrainingSpec) -> Iterator[Violati
     if first == "embedding" and (training.augmentation.noise_stddev or training.augmentation.mixup_alpha):
         description = "cannot change ids, which network.layers[0].embedding looks up"
         yield Violation("augmentation", description, "augmentation.ids")
+
+
+def _check_loop(training: training_pb2.TrainingSpec) -> Iterator[Violation]:
+    """Yields what a loop of the user's own does not heed: accepted, it would do nothing, and nobody would be told."""
+    if not training.HasField("loop"):
+        return
+    given = {field.name for field, _ in training.ListFields()}
+    if training.checkpointing.HasField("every_steps"):
+        description = "is for the service's loop: yours saves when it calls context.save and context.report"
+        yield Violation("checkpointing.every_steps", description, "training.loop")
+    for name in _OF_THE_LOOP:
+        if name in given:
+            hint = "give it to context.report" if name == "metrics" else "do it there, with values from loop.args"
+            yield Violation(name, f"is for the service's loop, and yours does not heed it: {hint}", "training.loop")

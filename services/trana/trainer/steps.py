@@ -107,9 +107,14 @@ class Steps:
 def describe_not_finite(spec: training_pb2.TrainingSpec, where: str) -> str:
     """Says where the loss was lost, and what to try."""
     kind = spec.optimizer.WhichOneof("kind")
+    # A LightningModule has an optimiser of its own.
+    rate = (
+        f"training.optimizer.{kind}.learning_rate (now {base_learning_rate(spec.optimizer):g}), schedule.warmup_epochs"
+        if kind
+        else "learning rate in configure_optimizers"
+    )
     return (
-        f"the loss became NaN or infinite {where}; try a lower training.optimizer.{kind}.learning_rate "
-        f"(now {base_learning_rate(spec.optimizer):g}), schedule.warmup_epochs, or features and targets near 1; "
+        f"the loss became NaN or infinite {where}; try a lower {rate}, or features and targets near 1; "
         "the best checkpoint from before, if there is one, is kept"
     )
 

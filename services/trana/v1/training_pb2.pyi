@@ -73,6 +73,30 @@ PRECISION_FP16: Precision.ValueType  # 3
 """Autocast to float16, the loss scaled against underflow."""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
+class _TargetKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TargetKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TargetKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TARGET_KIND_UNSPECIFIED: _TargetKind.ValueType  # 0
+    """The data tell."""
+    TARGET_KIND_CLASS: _TargetKind.ValueType  # 1
+    """One of several classes: an index into their names, in order."""
+    TARGET_KIND_NUMBER: _TargetKind.ValueType  # 2
+    """A number, or several."""
+
+class TargetKind(_TargetKind, metaclass=_TargetKindEnumTypeWrapper):
+    """What a target is."""
+
+TARGET_KIND_UNSPECIFIED: TargetKind.ValueType  # 0
+"""The data tell."""
+TARGET_KIND_CLASS: TargetKind.ValueType  # 1
+"""One of several classes: an index into their names, in order."""
+TARGET_KIND_NUMBER: TargetKind.ValueType  # 2
+"""A number, or several."""
+Global___TargetKind: _TypeAlias = TargetKind  # noqa: Y015
+
 class _Scaling:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -122,7 +146,9 @@ class TrainingSpec(_message.Message):
     """Everything that decides the result of a training, and nothing about where it runs.
 
     There are four ways in: a declared network or the user's module, each with the service's loop or the user's own.
-    Which parts are required follows from the way; `network` and `module` exclude each other.
+    Which parts are required follows from the way; `network` and `module` exclude each other. What the service's loop does
+    (loss, optimizer, schedule, strategy, accumulation_steps, clip_norm, precision, compile, ema, augmentation, metrics) is
+    refused where the loop is the user's own; early_stopping and checkpointing.every_epochs hold there too.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -158,7 +184,9 @@ class TrainingSpec(_message.Message):
     strategy: Global___Strategy.ValueType
     """Optional. How the workers share the work; DDP where unset."""
     accumulation_steps: _builtins.int
-    """Optional. Parts in which a step's batch is worked through, to save memory; 1 where unset. The result is the same."""
+    """Optional. Parts in which a step's batch is worked through, to save memory; 1 where unset. The result is the same but
+    where a network looks at the batch as a whole (batch normalisation), or draws at random.
+    """
     clip_norm: _builtins.float
     """Optional. Largest norm of the gradient of a step; larger ones are scaled down to it."""
     precision: Global___Precision.ValueType
@@ -179,11 +207,11 @@ class TrainingSpec(_message.Message):
 
     @_builtins.property
     def loss(self) -> Global___Loss:
-        """The loss to minimise. Required for the service's loop; not used by a LightningModule, which brings its own."""
+        """The loss to minimise. Required for the service's loop; refused beside a LightningModule, which brings its own."""
 
     @_builtins.property
     def optimizer(self) -> Global___Optimizer:
-        """The optimiser. Required for the service's loop; not used by a LightningModule, which brings its own."""
+        """The optimiser. Required for the service's loop; refused beside a LightningModule, which brings its own."""
 
     @_builtins.property
     def schedule(self) -> Global___Schedule:
@@ -513,6 +541,7 @@ class Dataset(_message.Message):
     INPUT_SHAPE_FIELD_NUMBER: _builtins.int
     PREPROCESSING_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    TARGET_KIND_FIELD_NUMBER: _builtins.int
     target: _builtins.str
     """Name of the column (CSV, Parquet), array (NPZ) or tensor (safetensors) to predict. Required but for images, whose
     folder is their class.
@@ -520,6 +549,10 @@ class Dataset(_message.Message):
     memory_limit_bytes: _builtins.int
     """Optional. Most bytes of the dataset that a worker holds in memory; a Parquet file that needs more is streamed.
     Half of the memory that is free when the job starts where unset.
+    """
+    target_kind: Global___TargetKind.ValueType
+    """Optional. What the target is, where no loss of the spec says so: for a LightningModule, and for a loop of one's own.
+    Where unset, texts, booleans and whole numbers are classes, other numbers are numbers.
     """
     @_builtins.property
     def csv(self) -> Global___Csv:
@@ -571,10 +604,11 @@ class Dataset(_message.Message):
         input_shape: _abc.Iterable[_builtins.int] | None = ...,
         preprocessing: Global___Preprocessing | None = ...,
         memory_limit_bytes: _builtins.int = ...,
+        target_kind: Global___TargetKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["csv", b"csv", "format", b"format", "images", b"images", "npz", b"npz", "parquet", b"parquet", "preprocessing", b"preprocessing", "safetensors", b"safetensors", "split", b"split"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["csv", b"csv", "features", b"features", "format", b"format", "images", b"images", "input_shape", b"input_shape", "memory_limit_bytes", b"memory_limit_bytes", "npz", b"npz", "parquet", b"parquet", "preprocessing", b"preprocessing", "safetensors", b"safetensors", "split", b"split", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csv", b"csv", "features", b"features", "format", b"format", "images", b"images", "input_shape", b"input_shape", "memory_limit_bytes", b"memory_limit_bytes", "npz", b"npz", "parquet", b"parquet", "preprocessing", b"preprocessing", "safetensors", b"safetensors", "split", b"split", "target", b"target", "target_kind", b"target_kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["csv", "parquet", "npz", "safetensors", "images"]  # noqa: Y015
     _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
@@ -1573,7 +1607,7 @@ class Checkpointing(_message.Message):
     every_epochs: _builtins.int
     """Optional. Epochs between saves of `last`; 1 where unset."""
     every_steps: _builtins.int
-    """Optional. Steps between saves of `last` within an epoch; only at its end where unset."""
+    """Optional. Steps between saves of `last` within an epoch; only at its end where unset. Of the service's loop."""
     def __init__(
         self,
         *,

@@ -44,8 +44,14 @@ def with_code(bundle: str, *, module: str = "model:Net", loop: str = "") -> JobS
     job.training.code.bundle = bundle
     job.training.module.entrypoint = module
     if loop:
-        job.training.loop.entrypoint = loop
+        _to_loop(job, loop)
     return job
+
+
+def _to_loop(job: JobSpec, entrypoint: str) -> None:
+    job.training.ClearField("loss")
+    job.training.ClearField("optimizer")
+    job.training.loop.entrypoint = entrypoint
 
 
 async def test_an_uploaded_bundle_is_named_by_its_content(site: Site) -> None:
@@ -160,7 +166,7 @@ def _absent_module(job: JobSpec) -> None:
 
 
 def _absent_loop(job: JobSpec) -> None:
-    job.training.loop.entrypoint = "model.train:train"
+    _to_loop(job, "model.train:train")
 
 
 def _absent_layer(job: JobSpec) -> None:

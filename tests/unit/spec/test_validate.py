@@ -192,7 +192,8 @@ def test_a_network_without_weights_is_refused(iris: Callable[..., job_pb2.JobSpe
 @pytest.mark.parametrize(
     ("old", "new", "description"),
     [
-        ("target: species", "target: ''", "is missing: name the column, or the array of an NPZ or safetensors file, to predict"),
+        ("target: species", "target: ''",
+         "is missing: name the column, or the array of an NPZ or safetensors file, to predict"),
         ("fractions: {validation: 0.2, test: 0.2, seed: 7}", "column: {name: ''}",
          "is missing: name the column that says how samples are split"),
         ("target: species", "target: species\n    features: ['']", "must not be empty"),

@@ -255,11 +255,17 @@ def test_images_that_do_not_fit_are_refused_before_they_are_read(folder: Path) -
 
 
 @pytest.mark.parametrize(
-    ("targets", "classes"),
-    [(["x", "y"], ("x", "y")), (["1", "0"], ("0", "1")), (["0.5", "1.5"], ())],
+    ("targets", "kind", "classes"),
+    [
+        (["x", "y"], training_pb2.TARGET_KIND_UNSPECIFIED, ("x", "y")),
+        (["1", "0"], training_pb2.TARGET_KIND_UNSPECIFIED, ("0", "1")),
+        (["0.5", "1.5"], training_pb2.TARGET_KIND_UNSPECIFIED, ()),
+        (["1", "0"], training_pb2.TARGET_KIND_NUMBER, ()),
+        (["0.5", "1.5"], training_pb2.TARGET_KIND_CLASS, ("0.5", "1.5")),
+    ],
 )
-def test_without_a_loss_the_target_tells_whether_it_is_a_class(
-    tmp_path: Path, targets: list[str], classes: tuple[str, ...]
+def test_without_a_loss_the_target_or_its_kind_tells_whether_it_is_a_class(
+    tmp_path: Path, targets: list[str], kind: training_pb2.TargetKind.ValueType, classes: tuple[str, ...]
 ) -> None:
     made = make_spec()
     path = tmp_path / "t.csv"
@@ -267,6 +273,7 @@ def test_without_a_loss_the_target_tells_whether_it_is_a_class(
     made.dataset.csv.uri = path.as_uri()
     made.ClearField("network")
     made.ClearField("loss")
+    made.dataset.target_kind = kind
     dataset: Dataset = load(made)
     assert dataset.classes == classes
     assert held(dataset.train).targets.dtype == (np.int64 if classes else np.float32)

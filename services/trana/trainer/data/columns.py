@@ -8,6 +8,11 @@ from trana.v1 import training_pb2
 
 _CLASS_LOSSES = ("cross_entropy", "bce")
 _TABLES = ("csv", "parquet")
+_KINDS = {
+    training_pb2.TARGET_KIND_UNSPECIFIED: None,
+    training_pb2.TARGET_KIND_CLASS: True,
+    training_pb2.TARGET_KIND_NUMBER: False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,7 @@ class Columns:
         features: The input, in order; all but target and split where empty.
         target: What is predicted; empty where it is not to be read.
         split: Says who trains, validates and tests; empty where something else does.
-        is_class: Whether the target is a class rather than a number; None where no loss says so.
+        is_class: Whether the target is a class rather than a number; None where the file is to tell.
         num_ids: Rows of the embedding with which the network begins, whose input are integer ids; else 0.
         input_shape: Shape of one sample where the spec gives one; else empty.
         tabular: Whether features are columns of one value each, rather than one array.
@@ -46,7 +51,7 @@ class Columns:
             features=(PIXELS,) if folders else tuple(dataset.features),
             target=FOLDER if folders else dataset.target,
             split=dataset.split.column.name,
-            is_class=loss in _CLASS_LOSSES if loss else None,
+            is_class=loss in _CLASS_LOSSES if loss else _KINDS[dataset.target_kind],
             num_ids=spec.network.layers[0].embedding.num_embeddings if spec.network.layers else 0,
             input_shape=tuple(dataset.input_shape),
             tabular=kind in _TABLES,
