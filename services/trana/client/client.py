@@ -12,12 +12,13 @@ from typing import Any, Literal, Self
 
 import grpc
 
-from trana.client.bundling import Archive, code_path, pack
+from trana.client.bundling import pack
 from trana.client.downloading import save_checkpoint
 from trana.client.errors import ClientClosed, InvalidRequest, JobFailed, code_of, translate
 from trana.client.stalling import not_stalling
 from trana.client.uploading import Progress, upload
 from trana.client.watching import FINAL_STATES, Watching
+from trana.spec.packing import Archive, code_path
 from trana.spec.read import SpecError, job_from_mapping, read_job
 from trana.spec.validate import validate
 from trana.v1 import (
@@ -157,7 +158,7 @@ class Client:
         """Packs code and uploads it; what the service has already is not sent again.
 
         Args:
-            path: A folder, a .py file with what it may import from beside it, or a zip archive; see `bundling.pack`.
+            path: A folder, a .py file with what it may import from beside it, or a zip archive (`spec.packing.pack`).
             on_progress: Called with the bytes sent so far and all there are, from another thread; not at all where
                 nothing is sent.
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
-from trana.client.bundling import Archive
 from trana.client.errors import code_of, is_broken_stream
+from trana.spec.packing import Archive
 from trana.v1 import bundle_service_pb2, bundle_service_pb2_grpc
 
 # Most that the contract lets a message hold.

@@ -9,11 +9,9 @@ code.zip                the user's code, where the training has some
 To these a loop adds what it goes on from; the service's own does so in `saving`.
 """
 
-import io
 import json
 import logging
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from trana.spec.packing import PackingError, pack
 from trana.trainer.data.dataset import Dataset
 from trana.trainer.errors import StorageError, UserError
 from trana.trainer.group import on_rank0
@@ -200,15 +199,11 @@ def _code_file(code: Path | None) -> dict[str, bytes]:
     """Writes the user's code as an archive: a network that is no declared one cannot be rebuilt without it."""
     if code is None:
         return {}
-    if zipfile.is_zipfile(code):
-        return {CODE: _read(code)}
-    root, paths = (code, sorted(code.rglob("*"))) if code.is_dir() else (code.parent, [code])
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in paths:
-            if path.is_file() and "__pycache__" not in path.parts:
-                file.writestr(zipfile.ZipInfo(path.relative_to(root).as_posix(), _ZIP_DATE), _read(path))
-    return {CODE: archive.getvalue()}
+    try:
+        # Without the service, code is a folder or a file: packed as the client would have done.
+        return {CODE: pack(code).data}
+    except PackingError as error:
+        raise UserError(str(error)) from error
 
 
 def _finite(value: float) -> float | None:

@@ -5,8 +5,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from trana.client import InvalidRequest, bundling
-from trana.client.bundling import code_path, pack
+from trana.client import InvalidRequest
+from trana.client.bundling import pack
+from trana.spec import packing
+from trana.spec.packing import code_path
 from trana.v1 import code_pb2, job_pb2, training_pb2
 
 
@@ -93,7 +95,7 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
 def test_too_much_is_refused_with_the_largest_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(bundling, limit, 2**20)
+    monkeypatch.setattr(packing, limit, 2**20)
     write(tmp_path, "train.py")
     (tmp_path / "weights.bin").write_bytes(random.Random(0).randbytes(2**21))
     (tmp_path / "words.bin").write_bytes(random.Random(1).randbytes(2**19))
@@ -106,10 +108,10 @@ def test_too_much_is_refused_with_the_largest_files(
 def test_too_many_files_and_too_large_a_zip_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "code.zip"
     path.write_bytes(pack(write(tmp_path / "code", "a.py", "b.py")).data)
-    monkeypatch.setattr(bundling, "MAX_FILES", 1)
+    monkeypatch.setattr(packing, "MAX_FILES", 1)
     with pytest.raises(InvalidRequest, match="has 2 files, more than 1"):
         pack(tmp_path / "code")
-    monkeypatch.setattr(bundling, "MAX_PACKED_BYTES", 10)
+    monkeypatch.setattr(packing, "MAX_PACKED_BYTES", 10)
     with pytest.raises(InvalidRequest, match="leave out data"):
         pack(path)
 
@@ -130,7 +132,7 @@ def test_the_limits_are_those_of_the_service() -> None:
     from trana.jobs.bundles import archive
 
     for limit in ("MAX_PACKED_BYTES", "MAX_UNPACKED_BYTES", "MAX_FILES"):
-        assert getattr(bundling, limit) == getattr(archive, limit)
+        assert getattr(packing, limit) == getattr(archive, limit)
 
 
 def test_the_service_takes_what_is_packed(tmp_path: Path) -> None:

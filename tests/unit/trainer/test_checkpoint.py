@@ -50,9 +50,13 @@ def test_code_is_kept_as_an_archive(tmp_path: Path, form: str) -> None:
     (source / "model.py").write_text("x = 1\n")
     (source / "package" / "__init__.py").write_text("")
     (source / "package" / "__pycache__" / "old.pyc").write_bytes(b"")
+    # Where the checkpoints of an earlier training lie: packed, each would hold all before it.
+    (source / ".trana").mkdir()
+    (source / ".trana" / "network.safetensors").write_bytes(b"")
     code, names = source, ["model.py", "package/__init__.py"]
     if form == "file":
-        code, names = source / "model.py", ["model.py"]
+        # What the file can import from beside it comes along.
+        code = source / "model.py"
     elif form == "zip":
         code = tmp_path / "bundle.zip"
         with zipfile.ZipFile(code, "w") as archive:
