@@ -51,6 +51,10 @@ def check_names(objects: Mapping[str, Any]) -> None:
         UserError: If not.
     """
     for name in objects:
+        # Each is the name of a file.
+        if not name.isidentifier():
+            message = f"context.save: {name!r} is no name for a file; use letters, digits and underscores"
+            raise UserError(message)
         if name in _RESERVED:
             raise UserError(f"context.save: the name {name} is taken; choose another one")
 

@@ -24,6 +24,11 @@ from trana.v1 import checkpoint_pb2, epoch_pb2, report_pb2, training_pb2
 
 _KEPT = "kept"
 
+_NOT_SAVED = (
+    "context.report: nothing was saved yet, so no checkpoint would be kept; call context.save(network=network) before "
+    "context.report (an empty context.save() is not enough)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
@@ -123,7 +128,9 @@ class Record:
         self._newest = checkpoints.take_over()
         self._restored = False
         self._told_first = False
+        self._initialised = False
         self._held: _Held | None = None
+        self._has_saved = False
         self._pending: Header | None = None
         self._lines: dict[int, str] = {}
         self.progress = Progress()
@@ -133,6 +140,7 @@ class Record:
 
     def hold(self, kept: Kept, states: Sequence[Mapping[str, Tensor]]) -> None:
         """Holds what was saved, with the ranks' generators, until the next report."""
+        self._has_saved = True
         self._held = _Held(kept, states)
         self._pending = None
 
@@ -141,6 +149,7 @@ class Record:
 
         A loop that goes on sets them back afterwards.
         """
+        self._initialised = True
         weights = read_initial(self._spec, self._place)
         if weights:
             source = f"training.initial_checkpoint {self._spec.initial_checkpoint}"
@@ -154,6 +163,7 @@ class Record:
         self._restored = True
         if not self._newest:
             return 0
+        self._has_saved = True
         notes = self._checkpoints.read_notes(self._newest, _KEPT)
         tensors = {name: self._checkpoints.read_tensors(self._newest, name) for name in notes["tensors"]}
         set_back(objects, tensors, read_objects(self._checkpoints.read_text(self._newest, OBJECTS)))
@@ -177,13 +187,25 @@ class Record:
         set_random_state(mine, place.device)
 
     def add(self, numbers: Numbers, pace: Pace, learning_rate: float | None) -> None:
-        """Takes a report, the same on all ranks: publishes what is held, and tells."""
+        """Takes a report, the same on all ranks: publishes what is held, and tells.
+
+        Raises:
+            UserError: If the epoch is not the next one, or nothing was ever saved.
+            NotFiniteError: If a loss is NaN or infinite.
+        """
         if numbers.epoch != self.progress.epoch + 1:
             raise UserError(
                 f"context.report: epoch {numbers.epoch} was reported, and the next one is {self.progress.epoch + 1}; "
                 "count from what context.restore returned"
             )
+        if not self._has_saved:
+            raise UserError(_NOT_SAVED)
         numbers.check_finite()
+        if self._spec.initial_checkpoint and not (self._initialised or self.progress.epoch):
+            raise UserError(
+                "training.initial_checkpoint is set, but only the network that context.network() builds begins with "
+                "its weights; call context.network(), or leave initial_checkpoint out"
+            )
         self.num_reports += 1
         epoch = self._describe(numbers, pace, learning_rate)
         best, published = self._publish_best(epoch)

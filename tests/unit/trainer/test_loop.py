@@ -45,7 +45,9 @@ def train(context):
             with torch.no_grad():
                 losses.append(functional.cross_entropy(network(features), targets))
         seen["losses"].append(float(losses[1]))
-        if args["trick"] != "saves nothing":
+        if args["trick"] == "saves nothing":
+            context.save()
+        elif args["trick"] != "saves once" or epoch == 1:
             context.save(network=network, optimizer=optimizer, seen=seen)
         trick = args["trick"]
         if trick == "raises":
@@ -79,8 +81,8 @@ def changed(context):
         context.restore(net=network)
 
 def saves(context):
-    what = {"number": 0.3, "object": {"a": object()}, "random": torch.ones(1)}[context.args["what"]]
-    context.save(**{"random" if context.args["what"] == "random" else "thing": what})
+    what = {"number": 0.3, "object": {"a": object()}}.get(context.args["what"], torch.ones(1))
+    context.save(**{context.args.get("name", "thing"): what})
 
 def raw(context):
     weights = [torch.randn(3, requires_grad=True), torch.zeros(2)]
@@ -183,17 +185,18 @@ def test_checkpoints_come_as_often_as_the_spec_says(code: Path, tmp_path: Path) 
 
 
 def test_what_was_not_saved_is_no_best(code: Path, tmp_path: Path) -> None:
-    trained = train(loop_spec("own:train", {"trick": "saves nothing"}, epochs=2), tmp_path / "job", code)
-    assert trained.kinds == ["first_step", "epoch", "epoch", "result"]
-    assert not any(epoch.best for epoch in trained.epochs)
-    assert trained.result.best_epoch == 0
+    trained = train(loop_spec("own:train", {"trick": "saves once"}, epochs=2), tmp_path / "job", code)
+    assert trained.kinds == ["first_step", "checkpoint", "checkpoint", "epoch", "epoch", "result"]
+    assert [epoch.best for epoch in trained.epochs] == [True, False]
+    assert trained.result.best_epoch == 1
 
 
 @pytest.mark.parametrize(
     ("trick", "error", "message"),
     [
         ("silent", UserError, r"own:train returned without a report.*\n.*context.save\(network=network\)\n.*report\("),
-        ("raises", UserCodeError, "RuntimeError: out of ideas, in train at line 37 of own.py"),
+        ("saves nothing", UserError, r"nothing was saved yet.* call context.save\(network=network\) before .* empty"),
+        ("raises", UserCodeError, "RuntimeError: out of ideas, in train at line 39 of own.py"),
         ("nan", NotFiniteError, "reported val_loss nan in epoch 1"),
         ("text", UserError, "val_loss must be one number, and is 'low'"),
         ("vector", UserError, r"val_loss must be one number, and is a tensor of shape \(2,\)"),
@@ -229,27 +232,38 @@ def test_restoring_something_else_is_refused(code: Path, tmp_path: Path, how: st
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("args", "message"),
     [
-        ("number", "thing is a float, which could not be set back in place"),
-        ("object", "thing hold .*which cannot be restored safely"),
-        ("random", "the name random is taken"),
+        ({"what": "number"}, "thing is a float, which could not be set back in place"),
+        ({"what": "object"}, "thing hold .*which cannot be restored safely"),
+        ({"what": "tensor", "name": "random"}, "the name random is taken"),
+        ({"what": "tensor", "name": "a/b"}, "'a/b' is no name for a file"),
     ],
 )
-def test_what_cannot_be_restored_cannot_be_saved(code: Path, tmp_path: Path, what: str, message: str) -> None:
+def test_what_cannot_be_restored_cannot_be_saved(
+    code: Path, tmp_path: Path, args: dict[str, str], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
-        train(loop_spec("own:saves", {"what": what}), tmp_path / "job", code)
+        train(loop_spec("own:saves", args), tmp_path / "job", code)
 
 
 def test_loop_may_bring_its_own_data(tmp_path: Path) -> None:
     own = """
+        import torch
         def train(context):
             assert context.train is None and context.classes == ()
+            context.save(network={"w": torch.zeros(1)})
             context.report(epoch=1, train_loss=1, val_loss=context.mean(2.0, num_samples=3))
         """
     code = write_code(tmp_path / "code", own=own)
     spec = loop_spec("own:train", dataset=None, network=None)
     assert losses(train(spec, tmp_path / "job", code)) == [2.0]
+
+
+def test_initial_checkpoint_that_the_loop_does_not_use_is_told(code: Path, tmp_path: Path) -> None:
+    spec = loop_spec("own:raw", initialCheckpoint="jobs/other/checkpoints/best")
+    with pytest.raises(UserError, match=r"initial_checkpoint is set, but .* call context.network\(\)"):
+        train(spec, tmp_path / "job", code)
 
 
 def test_loop_may_begin_with_the_weights_of_another_training(tmp_path: Path) -> None:
@@ -276,6 +290,7 @@ def test_an_epoch_draws_alike_whenever_it_is_run(tmp_path: Path) -> None:
             assert first == again and first[0] != second[0] and first[1] != second[1]
             graph = torch.ones((), requires_grad=True)
             assert context.mean(graph, num_samples=2) == 1
+            context.save(network={"w": graph})
             context.report(epoch=1, train_loss=graph, val_loss=1)
             context.train.batches(0)
         """
@@ -293,6 +308,7 @@ def test_gradients_weigh_samples_alike(tmp_path: Path) -> None:
             (2 * weights).sum().backward()
             context.average_gradients([weights, idle], num_samples=4)
             assert weights.grad.tolist() == [2, 2] and idle.grad.tolist() == [0, 0, 0]
+            context.save(weights=[weights])
             context.report(epoch=1, train_loss=1, val_loss=1)
         """
     assert losses(train(loop_spec("own:train"), tmp_path / "job", write_code(tmp_path / "code", own=own))) == [1]
