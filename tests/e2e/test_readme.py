@@ -96,7 +96,8 @@ def test_every_command_of_the_readme_works(reader: dict[str, str]) -> None:
 
 def test_commands_are_found_on_the_page() -> None:
     text = "\n".join(block for _, block in BLOCKS)
-    for word in ("make demo", "make test", "trana serve", "trana submit", "torchrun", "buf curl", "from trana.client", "trana export"):
+    words = ("make demo", "make test", "trana serve", "trana submit", "torchrun", "buf curl", "from trana.client")
+    for word in (*words, "trana evaluate", "trana predict", "trana export"):
         assert word in text
 
 
