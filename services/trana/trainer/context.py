@@ -56,7 +56,8 @@ class Context:
         attempt: Number of this try at the job, from 1.
         spec: What the job asks for, a `trana.v1.TrainingSpec`.
         args: `training.loop.args` as Python knows them.
-        classes: Names of the target's classes; empty where it is a number, or there is no dataset.
+        classes: Names of the target's classes; empty where it is a number, or there is no dataset. Targets that are
+            classes have shape (samples,); those that are numbers (samples, values), (samples, 1) for one column.
         input_shape: Shape of one sample; empty where there is no dataset.
         train: The training samples; None where the spec has no dataset.
         validation: Those for validation.
@@ -131,7 +132,9 @@ class Context:
         if self.world_size == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
-        replica = DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
+        replica = DistributedDataParallel(
+            network, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=True
+        )
         if sample is None and self.train is not None:
             sample = self.train.peek(2).features
         if sample is not None:
@@ -199,7 +202,8 @@ class Context:
     def save(self, **objects: Any) -> None:
         """Keeps a copy of objects as they are now; `report` publishes it, as the last and perhaps as the best.
 
-        What is called `network` becomes network.safetensors. The generators of every rank are kept too.
+        What is called `network` becomes network.safetensors. The generators of every rank are kept too. A call
+        without objects saves nothing.
 
         Args:
             objects: Modules, tensors (one, a list, a dict), what has `state_dict` and `load_state_dict`, such as
@@ -209,7 +213,9 @@ class Context:
             UserError: If something else is among them.
         """
         check_names(objects)
-        self._meeting.gather("save")
+        # Rank 0's objects are the ones that are kept.
+        if not self._meeting.gather("save", float(len(objects)))[0][0]:
+            return
         states = gather(random_state(self.device), self._place)
         self._record.hold(Kept(objects if self.rank == 0 else {}), states)
 
@@ -243,6 +249,8 @@ class Context:
     ) -> None:
         """Reports an epoch and publishes what was saved since the last one. On all ranks, with the same numbers.
 
+        Call `save` before the first report: a training that keeps nothing is refused.
+
         Args:
             epoch: The next one, from 1.
             train_loss: Mean over training samples.
@@ -251,7 +259,8 @@ class Context:
             learning_rate: Of the last step; that of a saved optimiser where None.
 
         Raises:
-            UserError: If the ranks report different numbers, the epoch is not the next one, or something is no number.
+            UserError: If the ranks report different numbers, the epoch is not the next one, something is no number,
+                or nothing was ever saved.
             NotFiniteError: If a loss is NaN or infinite.
         """
         self._meeting.gather("report")

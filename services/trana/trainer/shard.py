@@ -21,7 +21,8 @@ class Share:
 
     Attributes:
         features: Shape (count, *input_shape), on the rank's device.
-        targets: Classes as int64 of shape (count,), or values as float32 of shape (count, values).
+        targets: Classes as int64 of shape (count,); or numbers as float32 of shape (count, values), which is (count, 1)
+            for one column: the network's output must have that shape too.
         weight: What the mean loss of these samples counts in a mean over the ranks, so that each sample counts alike:
             1 where all ranks have as many, and about 1 else. Multiply the loss by it before `backward` where the
             gradients are averaged by `Context.replicate`; `Context.average_gradients` does so by itself.
@@ -71,6 +72,8 @@ class Pace:
 
 class Shard:
     """The samples of one split, as this rank gets them. Every sample goes to one rank, once.
+
+    Targets are classes, of shape (samples,), or numbers, of shape (samples, values); see `Share`.
 
     `len(shard)` is the number of samples over all ranks, `shard.num_batches` that of the batches of an epoch.
     """
