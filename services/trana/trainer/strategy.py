@@ -1,5 +1,6 @@
 """How the ranks share the work: each its part of the batch, and of the network either a copy or a share."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -8,6 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
+from trana.spec.parts import has_custom_layers
 from trana.trainer.feeding import Batch
 from trana.trainer.objective.objective import Objective
 from trana.trainer.place import Place
@@ -42,22 +44,21 @@ class Replicated(Strategy):
         objective: On the place's device, the same on every rank.
         place: Where this rank runs.
         sample: A few samples, to try it on.
+        may_vary: Whether passes may leave parameters out, each pass others, as with stochastic depth.
     """
 
-    def __init__(self, objective: Objective, place: Place, sample: Batch) -> None:
+    def __init__(self, objective: Objective, place: Place, sample: Batch, *, may_vary: bool) -> None:
         devices = [place.device] if place.device.type == "cuda" else None
-        objective.eval()
-        # Parameters that a pass leaves out would be waited for in every step, unless DDP is told to look for them.
-        objective(sample).backward()
-        has_unused = any(p.requires_grad and p.grad is None for p in objective.parameters())
-        objective.zero_grad(set_to_none=True)
+        # Where all are used, as in most networks, torch says once that it need not have looked.
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         # Buffers are shared before each evaluation; in training mode nobody reads them.
         self._ddp = DistributedDataParallel(
             objective,
             device_ids=devices,
             forward_sync_buffers=False,
             gradient_as_bucket_view=True,
-            find_unused_parameters=has_unused,
+            # Parameters that a pass leaves out would be waited for, unless DDP is told to look for them.
+            find_unused_parameters=may_vary,
         )
         self.replica = self._ddp
         # DDP arranges its buckets anew after the first pass (with static_graph, one later), and that changes the order
@@ -76,8 +77,9 @@ class Replicated(Strategy):
 class Sharded(Strategy):
     """Each rank holds a share of every parameter, and has whole layers only while it computes them (FSDP2).
 
-    The network's layers are gathered one by one. A layer must be used through its call, as torch's own are, and two
-    layers must not share a parameter.
+    The network's layers are gathered one by one. A layer must be used through its call, as torch's own are, two layers
+    must not share a parameter, and all ranks must use the same layers in each pass: one that leaves out others than
+    the rest do, as with stochastic depth, is waited for in vain.
     """
 
     moves_together = True
@@ -110,7 +112,9 @@ def distribute(objective: Objective, spec: training_pb2.TrainingSpec, place: Pla
         return Strategy(objective)
     if spec.strategy == training_pb2.STRATEGY_FSDP:
         return Sharded(objective, place)
-    return Replicated(objective, place, sample)
+    # What a declared layer does, each pass does; of the user's code nobody knows.
+    may_vary = spec.HasField("module") or has_custom_layers(spec.network)
+    return Replicated(objective, place, sample, may_vary=may_vary)
 
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:

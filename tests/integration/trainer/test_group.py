@@ -235,6 +235,57 @@ def test_layer_that_no_pass_uses_is_not_waited_for(tmp_path: Path, strategy: str
     assert again.result == group.result
 
 
+DEPTH = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.first, self.maybe = nn.Linear(4, 3), nn.ModuleList([nn.Linear(3, 3) for _ in range(3)])
+        self.how, self.passes = how, 0
+
+    def forward(self, features):
+        hidden = self.first(features)
+        self.passes += self.training
+        for number, layer in enumerate(self.maybe):
+            in_turn = self.how == "in turn" and (self.passes + number) % 3
+            if not self.training or in_turn or (self.how == "at random" and torch.rand(()) < 0.5):
+                hidden = hidden + layer(hidden)
+        return hidden
+"""
+
+
+def depth(folder: Path, how: str, **changes: Any) -> training_pb2.TrainingSpec:
+    (folder / "model.py").write_text(DEPTH)
+    bundle = {"bundle": f"bundles/{'0' * 64}"}
+    spec = make_spec(module={"entrypoint": "model:Net", "args": {"how": how}}, code=bundle, **changes)
+    spec.ClearField("network")
+    return spec
+
+
+def test_layers_may_be_left_out_of_some_passes(tmp_path: Path) -> None:
+    spec = depth(tmp_path, "in turn", clipNorm=1.0)
+    alone, group = (
+        assert_good(run_ranks(spec, tmp_path / str(size), world_size=size, code=tmp_path / "model.py"))
+        for size in (1, 2)
+    )
+    assert losses(group) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def test_training_with_layers_left_out_at_random_goes_on_bit_by_bit(tmp_path: Path) -> None:
+    spec = depth(tmp_path, "at random", checkpointing={"everySteps": 4})
+    whole = assert_good(run_ranks(spec, tmp_path / "whole", world_size=3, code=tmp_path / "model.py"))
+
+    def kill(report: report_pb2.Report, group: Group) -> None:
+        if report.checkpoint.step == 8:
+            group.kill(rank=1)
+
+    run_ranks(spec, tmp_path / "cut", world_size=3, code=tmp_path / "model.py", on_report=kill)
+    resumed = assert_good(run_ranks(spec, tmp_path / "cut", world_size=3, attempt=2, code=tmp_path / "model.py"))
+    assert curve(resumed) == curve(whole)
+
+
 def test_all_ranks_stop_together_when_asked(tmp_path: Path) -> None:
     spec = make_spec(epochs=100_000)
 
