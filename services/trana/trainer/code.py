@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from trana.trainer.errors import StorageError, UserError
 # Keras reads it once, when it is imported.
 _KERAS_BACKEND = "KERAS_BACKEND"
 _MAX_NAMES = 20
+# torch would broadcast the two against each other, and the loss would fall towards the mean of the targets.
+_UNEQUAL_SHAPES = "Using a target size"
 
 # As sys.path is the process's, so is what stands first in it.
 _opened: list[Path] = []
@@ -32,7 +35,7 @@ _opened: list[Path] = []
 
 @contextmanager
 def opened(code: Path | None) -> Iterator[Path | None]:
-    """Makes the modules of a bundle importable in this process.
+    """Makes the modules of a bundle importable in this process, and torch's warning of unequal shapes an error.
 
     Args:
         code: A zip archive, a folder, or a .py file, whose folder counts; None where there is no code.
@@ -46,14 +49,17 @@ def opened(code: Path | None) -> Iterator[Path | None]:
     """
     if code is None:
         yield None
-    elif code.is_dir() or code.suffix == ".py":
-        if not code.exists():
-            raise UserError(f"training.code.bundle: there is no file {code}")
-        with _importable(code.resolve() if code.is_dir() else code.resolve().parent) as folder:
-            yield folder
-    else:
-        with _unpacked(code) as unpacked, _importable(unpacked) as folder:
-            yield folder
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", _UNEQUAL_SHAPES, UserWarning)
+        if code.is_dir() or code.suffix == ".py":
+            if not code.exists():
+                raise UserError(f"training.code.bundle: there is no file {code}")
+            with _importable(code.resolve() if code.is_dir() else code.resolve().parent) as folder:
+                yield folder
+        else:
+            with _unpacked(code) as unpacked, _importable(unpacked) as folder:
+                yield folder
 
 
 def code_folder() -> Path | None:

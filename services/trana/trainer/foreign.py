@@ -1,5 +1,6 @@
 """Translates the errors of torch, of Arrow and of the user's code into ours, once, on their way out."""
 
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ _PACKAGES = {
     "yaml": "pyyaml",
 }
 _MAX_FRAMES = 12
+# What torch's losses say where output and target have unequal shapes, some as a warning.
+_UNEQUAL_SHAPES = re.compile(r"^Using a target size \(torch\.Size\(\[([\d, ]*)\]\)\)")
 
 
 @contextmanager
@@ -44,7 +47,9 @@ def translated(code: Path | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except TrainingError:
+    except TrainingError as error:
+        if code is not None and not hasattr(error, "__notes__"):
+            _add_frames(error, _user_frames(error, code))
         raise
     except Exception as error:  # noqa: BLE001 - it is raised again, translated
         translation = translate(error, code)
@@ -68,7 +73,10 @@ def translate(error: Exception, code: Path | None = None) -> TrainingError:
         return _of_user(error, code)
     frames = traceback.extract_tb(error.__traceback__)
     where = f", in {frames[-1].name} at line {frames[-1].lineno} of {frames[-1].filename}" if frames else ""
-    return UnexpectedError(f"the trainer failed: {text}{where}")
+    unexpected = UnexpectedError(f"the trainer failed: {text}{where}")
+    # A fault of ours: here alone are our own frames of use.
+    unexpected.add_note("".join(traceback.format_exception(error)))
+    return unexpected
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -100,11 +108,26 @@ def _of_user(error: BaseException, code: Path) -> UserError:
         advice = "which ends the worker before its training is over: return from the function instead"
         result = UserCodeError(f"called sys.exit({error.code!r}){at}, {advice}")
     else:
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = str(error).replace(f"{code}/", "")
+        said = f"{type(error).__name__}: {text}{_advice(text)}" if text else type(error).__name__
         result = UserCodeError(f"{said},{at}" if at else said)
-    if frames:
-        result.add_note("".join(["in your code:\n", *traceback.StackSummary.from_list(frames[-_MAX_FRAMES:]).format()]))
+    _add_frames(result, frames)
     return result
+
+
+def _add_frames(error: TrainingError, frames: list[traceback.FrameSummary]) -> None:
+    if frames:
+        error.add_note("".join(["in your code:\n", *traceback.StackSummary.from_list(frames[-_MAX_FRAMES:]).format()]))
+
+
+def _advice(text: str) -> str:
+    """Says what shapes a loss wants, where an error is about them."""
+    unequal = _UNEQUAL_SHAPES.match(text)
+    if unequal is None:
+        return ""
+    _, *values = unequal[1].split(", ")
+    here = f", here (samples, {', '.join(values)})" if values else ""
+    return f" Targets that are numbers have shape (samples, values){here}; give the output the same shape"
 
 
 def _missing(module: str, file: str, code: Path) -> str:

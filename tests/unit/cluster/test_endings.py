@@ -122,6 +122,15 @@ def test_frames_that_an_error_brings_as_notes_are_told_in_place_of_its_own() -> 
     assert failure_of(error).traceback == 'in your code:\n  File "train.py", line 3, in train'
 
 
+def test_an_error_that_was_raised_on_purpose_is_told_by_its_message_alone() -> None:
+    with pytest.raises(DataError) as caught:
+        raise DataError("row 3")
+    assert failure_of(caught.value).traceback == ""
+    with pytest.raises(StrangeError) as strange:
+        raise StrangeError("odd")
+    assert "Traceback" in failure_of(strange.value).traceback
+
+
 def test_advice_about_deaths_in_general_is_left_out() -> None:
     text = (
         "The actor died unexpectedly before finishing this task.\n\tclass_name: Rank\n\tpid: 5544\n"

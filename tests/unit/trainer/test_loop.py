@@ -1,6 +1,7 @@
 """Loops of the user's, with one worker; several are tried in integration/trainer/test_loops.py."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from trana.trainer.errors import NotFiniteError, TrainingError, UserCodeError, UserError
 from trana.v1 import report_pb2
-from unit.trainer.coding import loop_spec, train, write_code
+from unit.trainer.coding import loop_spec, train, write_code, zipped
 from unit.trainer.specs import make_spec
 from unit.trainer.training import Trained
 from unit.trainer.training import run as run_service_loop
@@ -297,6 +298,35 @@ def test_an_epoch_draws_alike_whenever_it_is_run(tmp_path: Path) -> None:
     code = write_code(tmp_path / "code", own=own)
     with pytest.raises(UserError, match="count from 1"):
         train(loop_spec("own:train"), tmp_path / "job", code)
+
+
+def test_targets_of_another_shape_than_the_output_are_an_error(tmp_path: Path) -> None:
+    own = """
+        import torch
+        def train(context):
+            features, targets = torch.ones(8, 4), torch.ones(8, 1)
+            torch.nn.functional.mse_loss(features.sum(1), targets)
+        """
+    code = write_code(tmp_path / "code", own=own)
+    message = r"Using a target size .*numbers have shape \(samples, values\), here \(samples, 1\); .* line 5 of own.py"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = list(warnings.filters)
+        with pytest.raises(UserCodeError, match=message):
+            train(loop_spec("own:train"), tmp_path / "job", code)
+        assert warnings.filters == before
+
+
+def test_an_error_of_the_context_is_told_with_the_users_lines_alone(tmp_path: Path) -> None:
+    own = """
+        def train(context):
+            context.report(epoch=1, train_loss=1, val_loss=1)
+        """
+    archive = zipped(write_code(tmp_path / "code", own=own), tmp_path / "code.zip")
+    with pytest.raises(UserError) as caught:
+        train(loop_spec("own:train"), tmp_path / "job", archive)
+    line = "    context.report(epoch=1, train_loss=1, val_loss=1)\n"
+    assert caught.value.__notes__ == [f'in your code:\n  File "own.py", line 3, in train\n{line}']
 
 
 def test_gradients_weigh_samples_alike(tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ def failure_of(error: BaseException) -> Failure:
     An exception may carry the attribute `cause` (a `trana.v1.Cause`); else it is an error of the user's, except that
     what is called `OutOfMemoryError` or is a `MemoryError` says enough. (torch's class is matched by its name, because
     torch is not importable here.)
+
+    One with a cause was raised on purpose: its message is all there is to tell, but for the frames of the user's code
+    that it may bring as notes.
     """
     cause: Any = getattr(error, "cause", None)
     known = isinstance(cause, int) and cause in Cause.values() and cause != Cause.CAUSE_UNSPECIFIED
@@ -61,7 +64,7 @@ def failure_of(error: BaseException) -> Failure:
         if isinstance(error, SystemExit):
             text = f"called sys.exit({error.code!r})"[:MAX_MESSAGE_CHARACTERS]
             text += ", which ends the worker before its training is over: return from the function instead"
-    return Failure(cause=cause, message=text, traceback=_last_lines(error))
+    return Failure(cause=cause, message=text, traceback=_last_lines(error, is_known=known))
 
 
 def root_ending(failures: Sequence[Failure]) -> Ending:
@@ -118,12 +121,15 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return any(parent.__name__ in ("MemoryError", "OutOfMemoryError") for parent in type(error).__mro__)
 
 
-def _last_lines(error: BaseException) -> str:
+def _last_lines(error: BaseException, *, is_known: bool) -> str:
+    # An error that was translated may bring the frames that matter, as notes.
+    notes: list[str] = getattr(error, "__notes__", [])
+    text = "\n".join(notes) or ("" if is_known else _frames(error))
+    return "\n".join(line[:MAX_LINE_CHARACTERS] for line in text.rstrip().splitlines()[-MAX_TRACEBACK_LINES:])
+
+
+def _frames(error: BaseException) -> str:
     start = error.__traceback__
     while start is not None and start.tb_frame.f_globals.get("__name__", "").startswith(_ROOM):
         start = start.tb_next  # how the code came to be called is nothing to those who wrote it
-    text = traceback.format_exception(type(error), error, start or error.__traceback__)
-    # An error that was translated may bring the frames that matter, as notes.
-    notes: list[str] = getattr(error, "__notes__", [])
-    lines = ("\n".join(notes) or "".join(text)).rstrip().splitlines()
-    return "\n".join(line[:MAX_LINE_CHARACTERS] for line in lines[-MAX_TRACEBACK_LINES:])
+    return "".join(traceback.format_exception(type(error), error, start or error.__traceback__))
