@@ -17,8 +17,19 @@ from unit.trainer.coding import module_spec, train, write_code
 NETWORK = """
 import keras
 
-def make(num_classes, norm=False, dropout=0.0):
-    layers = [keras.layers.Dense(8, activation="tanh"), keras.layers.Dropout(dropout, seed=3)]
+class Costly(keras.layers.Layer):
+    def __init__(self, cost):
+        super().__init__()
+        self.cost = cost
+
+    def call(self, inputs):
+        self.add_loss(self.cost * keras.ops.mean(keras.ops.square(inputs)))
+        return inputs
+
+def make(num_classes, norm=False, dropout=0.0, decay=0.0, cost=0.0):
+    decay = keras.regularizers.L2(decay) if decay else None
+    layers = [keras.layers.Dense(8, activation="tanh", kernel_regularizer=decay), keras.layers.Dropout(dropout, seed=3)]
+    layers += [Costly(cost)] if cost else []
     layers += [keras.layers.BatchNormalization()] if norm else []
     return keras.Sequential([*layers, keras.layers.Dense(num_classes)])
 """
@@ -92,6 +103,32 @@ def test_dropout_follows_torchs_generator(code: Path) -> None:
     assert loss(1) == loss(1) != loss(2)
 
 
+def weight_norm(job: Path) -> float:
+    weights = load_file(job / "checkpoints/last/network.safetensors")
+    return float(next(value for name, value in weights.items() if value.shape == (4, 8)).norm())
+
+
+def test_regularisers_shrink_the_weights_alike_on_any_number_of_workers(code: Path, tmp_path: Path) -> None:
+    # Steps of 3 samples on 2 workers, in 2 parts: one of these has no sample of its own.
+    change = {"epochs": 1, "globalBatchSize": 3, "accumulationSteps": 2}
+    spec = module_spec("net:make", {"decay": 1.0}, **change)
+    one, two = (run_ranks(spec, tmp_path / str(size), world_size=size, code=code) for size in (1, 2))
+    assert losses(two) == pytest.approx(losses(one), abs=1e-5)
+    train(module_spec("net:make", **change), tmp_path / "free", code)
+    assert weight_norm(tmp_path / "1") == pytest.approx(weight_norm(tmp_path / "2"), abs=1e-5)
+    assert weight_norm(tmp_path / "1") < weight_norm(tmp_path / "free") / 2
+
+
+def test_losses_that_layers_add_are_minimised(code: Path, tmp_path: Path) -> None:
+    free, costly = (train(module_spec("net:make", {"cost": cost}), tmp_path / str(cost), code) for cost in (0.0, 50.0))
+    assert weight_norm(costly.folder) < 0.9 * weight_norm(free.folder)
+
+
 def test_sharding_a_keras_network_is_refused(code: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="FSDP cannot cut the variables of a Keras network"):
         train(module_spec("net:make", strategy="STRATEGY_FSDP"), tmp_path / "job", code)
+
+
+def test_compiling_a_keras_network_is_refused(code: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="training.compile is not for Keras networks"):
+        train(module_spec("net:make", compile=True), tmp_path / "job", code)

@@ -55,6 +55,10 @@ def build_objective(spec: training_pb2.TrainingSpec, dataset: Dataset) -> Object
     if is_keras(network) and spec.strategy == training_pb2.STRATEGY_FSDP:
         message = f"training.strategy FSDP cannot cut the variables of a Keras network, such as {name}; use DDP"
         raise UserError(message)
+    if is_keras(network) and spec.compile:
+        # Its generators and its layers' losses change from call to call outside the graph, and each change compiles it
+        # anew.
+        raise UserError(f"training.compile is not for Keras networks, such as {name}; leave it out")
     kind = KerasObjective if is_keras(network) else Supervised
     objective = kind(spec, network, build_loss(spec.loss, dataset.classes, dataset.class_counts))
     _check_output(spec, objective, dataset, name)

@@ -1,7 +1,8 @@
 """A Keras network on the torch backend; Keras itself is imported by the user's code alone.
 
 Such a network is a torch.nn.Module with habits of its own: whether it trains is an argument of the call, the running
-statistics of batch normalisation are parameters without gradients, and dropout has generators of its own.
+statistics of batch normalisation are parameters without gradients, dropout has generators of its own, and layers bring
+losses of their own.
 """
 
 from collections.abc import Mapping
@@ -21,13 +22,21 @@ _MAX_SEED = 2**31 - 1
 
 
 class KerasObjective(Supervised):
-    """Compares what a Keras network makes of the features with the targets."""
+    """Compares what a Keras network makes of the features with the targets.
+
+    What its layers add, by regularisers and `add_loss`, is minimised too; like other things that only regularise, it
+    is no part of the losses that an evaluation measures.
+    """
 
     def forward(self, batch: Batch, mix: Mix | None = None) -> Tensor:
         """See `Objective.forward`."""
         if self.training:
             self._seed_generators()
-        return super().forward(batch, mix)
+        loss = super().forward(batch, mix)
+        for added in self.network.losses:
+            # Each sample carries it, so that the mean over the whole batch, of all ranks and parts, has it once.
+            loss = loss + added.float().sum() * batch.own
+        return loss
 
     def apply_network(self, features: Tensor) -> Tensor:
         """Applies the network; Keras does not heed a module's mode, but this argument."""
