@@ -130,5 +130,5 @@ def test_sharding_a_keras_network_is_refused(code: Path, tmp_path: Path) -> None
 
 
 def test_compiling_a_keras_network_is_refused(code: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="training.compile is not for Keras networks"):
+    with pytest.raises(UserError, match=r"training.compile is not for Keras networks"):
         train(module_spec("net:make", compile=True), tmp_path / "job", code)
