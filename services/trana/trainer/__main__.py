@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 from trana.spec.read import SpecError, read_job
 from trana.spec.validate import validate
 from trana.spec.violation import Violation
-from trana.trainer.errors import TrainingError
+from trana.trainer.errors import OtherSpecError, TrainingError
 from trana.v1 import epoch_pb2, job_pb2, report_pb2
 
 _EXAMPLE = """\
@@ -30,6 +30,8 @@ current step; the same command goes on from the last checkpoint.
 # Ctrl-C reaches a worker twice: from the terminal, and from torchrun, which hands on its own.
 _SAME_SIGNAL_SECONDS = 2.0
 
+_OTHER_SPEC = ": --fresh removes them, --folder names another one"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns 0 when the training ended or was stopped, 1 when it failed, 2 for a wrong job."""
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     code = _find_code(job)
     rank, world_size = _environ("RANK", 0), _environ("WORLD_SIZE", 1)
     # The working directory becomes that of the user's code, where there is any.
-    folder = Path(options.folder or Path(".trana", "trainer", options.job.stem)).resolve()
+    folder = Path(options.folder or Path(".trana", "trainer", _name(options.job))).resolve()
     if rank == 0 and options.fresh:
         _clear(folder)
     stopping = _Stopping()
@@ -65,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
             code=code,
         )
     except TrainingError as error:
-        _say("\n".join([f"worker {rank}: {error}", *getattr(error, "__notes__", [])]), sys.stderr)
+        hint = _OTHER_SPEC if isinstance(error, OtherSpecError) else ""
+        _say("\n".join([f"worker {rank}: {error}{hint}", *getattr(error, "__notes__", [])]), sys.stderr)
         return 1
     return 0
 
@@ -110,10 +113,12 @@ class _Printer:
     def _first_step(self, first: report_pb2.FirstStep) -> None:
         if first.resumed_from_epoch:
             _say(f"goes on after epoch {first.resumed_from_epoch} of the attempt before (--fresh starts anew)")
-        _say(
-            f"{first.num_parameters:,} parameters; {first.num_train:,} samples train, "
-            f"{first.num_validation:,} validate, {first.num_test:,} test"
-        )
+        # A loop that brings its own network, or its own data, does not tell their size.
+        network = f"{first.num_parameters:,} parameters; " if first.num_parameters else ""
+        samples = f"{first.num_train:,} samples train, {first.num_validation:,} validate, {first.num_test:,} test"
+        told = network + (samples if first.num_train else "")
+        if told:
+            _say(told.removesuffix("; "))
 
     def _epoch(self, epoch: epoch_pb2.Epoch) -> None:
         if epoch.attempt != self._attempt:
@@ -153,7 +158,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("job", type=Path, metavar="JOB.yaml", help="the job, as `trana submit` takes it")
     parser.add_argument(
-        "--folder", type=Path, help="where checkpoints are kept; .trana/trainer/<name of the job's file> where unset"
+        "--folder",
+        type=Path,
+        help="where checkpoints are kept; .trana/trainer/<name of the job's file, or of its folder if that is job.yaml>"
+        " where unset",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="remove the checkpoints there first, rather than go on from them"
@@ -181,6 +189,11 @@ def _find_code(job: job_pb2.JobSpec) -> str | None:
     """Returns the path of the job's code; None where it has none."""
     bundle = job.training.code.bundle
     return url2pathname(urlsplit(bundle).path) if bundle else None
+
+
+def _name(job: Path) -> str:
+    """Returns what to call a job: by its file, or by its folder where the files of many have one name."""
+    return job.resolve().parent.name if job.stem == "job" else job.stem
 
 
 def _clear(folder: Path) -> None:

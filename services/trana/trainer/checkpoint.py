@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trana.spec.packing import PackingError, pack
 from trana.trainer.data.dataset import Dataset
-from trana.trainer.errors import StorageError, UserError
+from trana.trainer.errors import OtherSpecError, StorageError, UserError
 from trana.trainer.group import on_rank0
 from trana.trainer.place import Place
 from trana.trainer.publish import BEST, LAST, CheckpointFolder, Header
@@ -84,7 +84,7 @@ class Checkpoints:
 
         Raises:
             FencedError: If a newer attempt is at work.
-            UserError: If the folder holds the checkpoints of another spec.
+            OtherSpecError: If the folder holds the checkpoints of another spec.
             StorageError: If the folder cannot be read or written.
         """
         name = on_rank0(self._find, self._place)
@@ -92,7 +92,7 @@ class Checkpoints:
             kept = json_format.ParseDict(self.read_notes(name, STATE)["spec"], training_pb2.TrainingSpec())
             if kept != self._spec:
                 message = f"{self._place.folder} holds checkpoints of another spec; start afresh, or in another folder"
-                raise UserError(message)
+                raise OtherSpecError(message)
         return name
 
     def publish(self, header: Header, contents: Contents) -> checkpoint_pb2.Checkpoint:

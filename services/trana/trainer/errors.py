@@ -3,6 +3,7 @@
 TrainingError               the root; every leaf knows its cause
   UserError                 the spec is at fault, or what the user's code gives
     UserCodeError           the user's code raised an error, or called sys.exit
+    OtherSpecError          the folder holds the checkpoints of another spec
   DataError                 the dataset cannot be read or does not fit the spec
   NotFiniteError            the loss became NaN or infinite
   OutOfMemoryError          no memory was left, on the host or on the GPU
@@ -35,6 +36,10 @@ class UserError(TrainingError):
 
 class UserCodeError(UserError):
     """The user's code raised an error or called sys.exit; the notes hold its traceback, cut to the user's frames."""
+
+
+class OtherSpecError(UserError):
+    """The folder holds the checkpoints of another spec."""
 
 
 class DataError(TrainingError):

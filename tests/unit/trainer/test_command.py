@@ -50,8 +50,24 @@ def test_each_epoch_and_the_result_are_a_line(job: Path, tmp_path: Path, capsys:
 
 def test_folder_is_named_after_the_job(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([str(job)]) == 0
-    assert Path(".trana/trainer/job/checkpoints/best").is_dir()
+    assert main(["job.yaml"]) == 0
+    # The files of many jobs are called so.
+    assert Path(".trana/trainer", tmp_path.name, "checkpoints/best").is_dir()
+    assert main([str(job.rename(tmp_path / "numbers.yaml"))]) == 0
+    assert Path(".trana/trainer/numbers/checkpoints/best").is_dir()
+
+
+def test_checkpoints_of_another_spec_are_told_with_the_flags_that_help(
+    job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(job), "--folder", str(tmp_path / "kept")]
+    main(arguments)
+    job.write_text(JOB.replace("0.01", "0.02"))
+    assert main(arguments) == 1
+    told = capsys.readouterr().err
+    assert "holds checkpoints of another spec" in told
+    assert "--fresh" in told
+    assert "--folder" in told
 
 
 def test_training_that_had_ended_is_not_trained_again(
