@@ -9,7 +9,7 @@ import grpc
 import pytest
 from trana.client.command.app import app
 from trana.jobs.settings import Settings
-from trana.v1 import checkpoint_pb2, event_pb2, job_pb2
+from trana.v1 import cause_pb2, checkpoint_pb2, event_pb2, job_pb2
 from typer.testing import CliRunner, Result
 
 GOOD, JOB_FAILED, WRONG_USAGE, REFUSED, UNREACHABLE, JOB_CANCELLED = 0, 1, 2, 3, 4, 5
@@ -50,6 +50,13 @@ def test_every_command_has_help_with_an_example(trana: Trana, command: str) -> N
     assert result.exit_code == GOOD
     assert "Example" in result.stdout
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
+
+
+def test_each_example_of_a_help_has_a_line_of_its_own(trana: Trana) -> None:
+    for command in COMMANDS:
+        text = trana(command, "--help").stdout
+        examples = text[text.index("Examples:") :].splitlines()[1:]
+        assert all(line.strip().startswith(f"trana {command}") for line in examples if line.strip()), examples
 
 
 def test_help_lists_the_exit_codes(trana: Trana) -> None:
@@ -197,6 +204,27 @@ def test_watching_in_a_pipe_writes_a_line_for_each_event(trana: Trana) -> None:
     assert "iris  epoch 3/5  training 0.33333  validation 0.1, accuracy 0.9  best  1,000 samples/s" in lines[2]
     assert "best validation loss" in lines[6]
     assert "trana pull iris" in lines[-1]
+
+
+def test_why_a_watched_job_failed_is_told_once(trana: Trana, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = service.job(0).message or "the loss became NaN in epoch 4"
+    service.state = job_pb2.JOB_STATE_FAILED
+    change = event_pb2.StateChange(
+        to_state=job_pb2.JOB_STATE_FAILED, cause=cause_pb2.CAUSE_NOT_FINITE, message=message, attempt=1
+    )
+    service.events.append(event_pb2.Event(sequence=6, state_change=change))
+    text = trana("watch", "iris").stdout
+    assert "iris  FAILED  NOT_FINITE\n" in text
+    assert text.count(message) == 1
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    view = trana("watch", "iris").stdout
+    assert view.count(message) == 1
+
+
+def test_why_an_attempt_is_made_again_is_told_in_its_line(trana: Trana, service: Any) -> None:
+    change = event_pb2.StateChange(to_state=job_pb2.JOB_STATE_QUEUED, message="a worker was lost", attempt=1)
+    service.events[0] = event_pb2.Event(sequence=1, state_change=change)
+    assert "iris  QUEUED  a worker was lost\n" in trana("watch", "iris").stdout
 
 
 def test_watching_in_a_pipe_writes_no_line_for_a_checkpoint(trana: Trana, service: Any) -> None:

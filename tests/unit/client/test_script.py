@@ -90,7 +90,39 @@ def test_a_script_can_be_validated_only(host: Any, service: Any, tmp_path: Path)
 def test_what_is_wrong_with_a_script_is_2(host: Any, service: Any, tmp_path: Path, spec_file: Path) -> None:
     result = invoke(host, "submit", script(tmp_path, "x = 1"))
     assert result.exit_code == WRONG_USAGE
-    assert "def train(context)" in result.stderr
+    assert "`def train(context):` or `def main(context):`" in result.stderr
     assert invoke(host, "run", script(tmp_path, "x = 1")).exit_code == WRONG_USAGE
     assert invoke(host, "submit", spec_file, "--pip", "einops").exit_code == WRONG_USAGE
+    assert service.requests == []
+
+
+def test_arguments_of_a_loop_are_read_as_yaml(host: Any, service: Any, tmp_path: Path) -> None:
+    given = ("depth=3", "rate=1e-3", "name=a=b", "fast=true", "day=2024-01-01", "nothing=null", "empty=")
+    options = [part for text in given for part in ("--arg", text)]
+    assert invoke(host, "submit", script(tmp_path, "def train(context, **args): pass"), *options).exit_code == GOOD
+    assert dict(service.requests[-1].spec.training.loop.args) == {
+        "depth": 3, "rate": 0.001, "name": "a=b", "fast": True, "day": "2024-01-01", "nothing": None, "empty": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("depth", "KEY=VALUE"), ("=3", "KEY=VALUE"), ("depth=[1, 2]", "a spec takes lists"), ("depth=.nan", "finite"),
+     ("depth=[", "cannot be read"), ("depth={a: 1}", "a spec takes lists")],
+)  # fmt: skip
+def test_arguments_that_are_written_otherwise_are_wrong_usage(
+    host: Any, service: Any, tmp_path: Path, text: str, words: str
+) -> None:
+    path = script(tmp_path, "def train(context, **args): pass")
+    for command in ("submit", "run"):
+        result = invoke(host, command, path, "--arg", text)
+        assert result.exit_code == WRONG_USAGE
+        assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert service.requests == []
+
+
+def test_arguments_need_a_loop(host: Any, service: Any, spec_file: Path) -> None:
+    result = invoke(host, "submit", spec_file, "--arg", "depth=3")
+    assert result.exit_code == WRONG_USAGE
+    assert "has no loop" in " ".join(result.stderr.replace("│", " ").split())
     assert service.requests == []

@@ -3,7 +3,7 @@
 import typer
 
 from trana.client.command.endings import ExitCode, fail
-from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
+from trana.client.command.options import JobArgument, OutputOption, ServerOption, examples, settings_of
 
 _MAX_WIDTH = 120
 _MIN_HEIGHT, _MAX_HEIGHT = 10, 24
@@ -11,10 +11,9 @@ _MIN_HEIGHT, _MAX_HEIGHT = 10, 24
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(
-        epilog="Examples: [bold]trana curve iris[/bold]   "
-        "[bold]trana curve iris -o json | jq '.epochs[] | [.epoch, .val_loss]'[/bold]"
-    )(curve)
+    app.command(epilog=examples("trana curve iris", "trana curve iris -o json | jq '.epochs[] | [.epoch, .val_loss]'"))(
+        curve
+    )
 
 
 def curve(context: typer.Context, job: JobArgument, server: ServerOption = None, output: OutputOption = None) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
+from trana.client.command.options import JobArgument, OutputOption, ServerOption, examples, settings_of
 
 StateOption = Annotated[str | None, typer.Option("--state", metavar="STATE", help="Only jobs in it, such as RUNNING.")]
 LabelOption = Annotated[
@@ -18,13 +18,14 @@ FilterOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command(epilog="Examples: [bold]trana get iris[/bold]   [bold]trana get iris -o json | jq .state[/bold]")(get)
+    app.command(epilog=examples("trana get iris", "trana get iris -o json | jq .state"))(get)
     app.command(
         name="list",
-        epilog="Examples: [bold]trana list --state running[/bold]   [bold]trana list --label team=vision[/bold]   "
-        "[bold]trana list --filter 'priority >= 50'[/bold]",
+        epilog=examples(
+            "trana list --state running", "trana list --label team=vision", "trana list --filter 'priority >= 50'"
+        ),
     )(list_jobs)
-    app.command(epilog="Example: [bold]trana cancel iris[/bold]")(cancel)
+    app.command(epilog=examples("trana cancel iris"))(cancel)
 
 
 def get(context: typer.Context, job: JobArgument, server: ServerOption = None, output: OutputOption = None) -> None:

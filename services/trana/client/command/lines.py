@@ -2,6 +2,7 @@
 
 from trana.client.command.live import describe_epoch, describe_speed
 from trana.client.command.words import cause_name, job_id, local_time, of_epochs, state_name
+from trana.client.watching import FINAL_STATES
 from trana.v1 import event_pb2, job_service_pb2
 
 
@@ -31,7 +32,9 @@ def _state_change(change: event_pb2.StateChange) -> str:
     parts = [state_name(change.to_state)]
     if change.attempt > 1:
         parts.append(f"attempt {change.attempt}")
-    cause = cause_name(change.cause)
-    if cause or change.message:
-        parts.append(": ".join(filter(None, (cause, change.message))))
+    # The summary that follows has the message, which may be as long as a traceback.
+    message = "" if change.to_state in FINAL_STATES else change.message
+    why = ": ".join(filter(None, (cause_name(change.cause), message)))
+    if why:
+        parts.append(why)
     return "  ".join(parts)

@@ -28,7 +28,8 @@ class LiveView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         epochs = self._progress.epochs
         yield self._header()
-        if self._progress.notice or self._progress.job.message:
+        # Once it has ended the summary that follows says why, in full: here a traceback would be cut off.
+        if self._progress.notice or (self._progress.job.message and self._progress.job.state not in FINAL_STATES):
             yield self._message()
         yield self._bar(epochs)
         rows = min(_CHART_ROWS, console.height - _ROWS_BESIDE_CHART)

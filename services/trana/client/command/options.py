@@ -67,8 +67,15 @@ EventsOutputOption = Annotated[
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name or id of the job: jobs/iris, or iris.")]
 SpecArgument = Annotated[
     Path,
-    typer.Argument(metavar="SPEC", help="The job, in YAML or JSON; or a .py file that defines `def train(context)`."),
+    typer.Argument(
+        metavar="SPEC", help="The job, in YAML or JSON; or a .py file that defines train(context) or main(context)."
+    ),
 ]
+
+
+def examples(*commands: str) -> str:
+    """Returns a command's epilog: each example on a line of its own, which takes a paragraph."""
+    return "\n\n".join(["Examples:", *(f"[bold]{command}[/bold]" for command in commands)])
 
 
 def settings_of(context: typer.Context, server: str | None = None, output: Output | None = None) -> Settings:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trana.client.command.options import JobArgument, OutputOption, ServerOption, settings_of
+from trana.client.command.options import JobArgument, OutputOption, ServerOption, examples, settings_of
 
 if TYPE_CHECKING:
     from trana.client.client import Client
@@ -21,9 +21,7 @@ class Kind(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(
-        epilog="Examples: [bold]trana pull iris[/bold]   [bold]trana pull iris --kind last /tmp/iris-last[/bold]"
-    )(pull)
+    app.command(epilog=examples("trana pull iris", "trana pull iris --kind last /tmp/iris-last"))(pull)
 
 
 def pull(

@@ -11,14 +11,16 @@ import typer
 
 from trana.client.command.endings import ExitCode, exit_code_of
 from trana.client.command.following import conclude, follow
-from trana.client.command.options import EventsOutputOption, Settings, SpecArgument, settings_of
+from trana.client.command.options import EventsOutputOption, Settings, SpecArgument, examples, settings_of
 from trana.client.command.serve import HomeOption, NumCpusOption, NumGpusOption
 from trana.client.command.submit import (
+    ArgOption,
     Changes,
     EpochsOption,
     GpusOption,
     PipOption,
     WorkersOption,
+    read_loop_args,
     read_with_changes,
     showing_upload,
 )
@@ -36,9 +38,11 @@ _RECONNECT_SECONDS = 3.0
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        epilog="Examples: [bold]trana run deploy/examples/iris.yaml[/bold]   "
-        "[bold]trana run train.py --workers 2[/bold]   "
-        "[bold]trana run iris.yaml --workers 2 --home /tmp/trana[/bold]"
+        epilog=examples(
+            "trana run deploy/examples/iris.yaml",
+            "trana run train.py --workers 2",
+            "trana run iris.yaml --workers 2 --home /tmp/trana",
+        )
     )(run)
 
 
@@ -49,6 +53,7 @@ def run(
     epochs: EpochsOption = None,
     gpus: GpusOption = None,
     pip: PipOption = None,
+    arg: ArgOption = None,
     home: HomeOption = None,
     num_cpus: NumCpusOption = None,
     num_gpus: NumGpusOption = None,
@@ -61,7 +66,7 @@ def run(
     """
     settings = settings_of(context, None, output)
     folder = (home or DEFAULT_HOME).expanduser().absolute()
-    message = read_with_changes(spec, Changes(workers, epochs, gpus, tuple(pip or ())))
+    message = read_with_changes(spec, Changes(workers, epochs, gpus, tuple(pip or ()), read_loop_args(arg or ())))
     from trana.client.client import Client, check
     from trana.client.command.embedded import embedded_service
 

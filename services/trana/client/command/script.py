@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # The first that there is counts.
 _NAMES = ("train", "main")
-_HOW = "define a function `def train(context):`, which the workers call"
+_HOW = "define a function `def train(context):` or `def main(context):`, which the workers call"
 
 
 def read_script(path: Path) -> "job_pb2.JobSpec":

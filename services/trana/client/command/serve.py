@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from trana.client.command.endings import ExitCode, fail
+from trana.client.command.options import examples
 
 # By name: the service is another program, and its packages need not be there where only the client is.
 SERVICE_MODULE = "trana.jobs"
@@ -28,8 +29,9 @@ NumGpusOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        epilog="Examples: [bold]trana serve[/bold]   [bold]trana serve --home /var/lib/trana --num-cpus 8[/bold]   "
-        "[bold]trana serve --ray-address head:6379[/bold]",
+        epilog=examples(
+            "trana serve", "trana serve --home /var/lib/trana --num-cpus 8", "trana serve --ray-address head:6379"
+        ),
     )(serve)
 
 

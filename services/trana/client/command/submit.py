@@ -1,8 +1,9 @@
 """`trana submit`."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +11,14 @@ import typer
 
 from trana.client.command.endings import exit_code_of
 from trana.client.command.following import conclude, follow, tell_how_to_go_on
-from trana.client.command.options import OutputOption, ServerOption, Settings, SpecArgument, settings_of
+from trana.client.command.options import OutputOption, ServerOption, Settings, SpecArgument, examples, settings_of
 
 if TYPE_CHECKING:
     from trana.client.uploading import Progress
-    from trana.v1 import job_pb2
+    from trana.v1 import job_pb2, training_pb2
+
+Scalar = str | float | bool | None
+_EXPONENT = re.compile(r"[-+]?[0-9]+e[-+]?[0-9]{1,2}", re.IGNORECASE)
 
 WorkersOption = Annotated[int | None, typer.Option("--workers", metavar="N", help="Workers, in place of the spec's.")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Epochs, in place of the spec's.")]
@@ -24,6 +28,10 @@ GpusOption = Annotated[
 PipOption = Annotated[
     list[str] | None,
     typer.Option("--pip", metavar="PKG", help="A package to install for the job's workers; may be repeated."),
+]
+ArgOption = Annotated[
+    list[str] | None,
+    typer.Option("--arg", metavar="KEY=VALUE", help="An argument of the job's loop, read as YAML; may be repeated."),
 ]
 JobIdOption = Annotated[str | None, typer.Option("--job-id", metavar="ID", help="The job's id; made where not given.")]
 PriorityOption = Annotated[int | None, typer.Option("--priority", metavar="0..100", help="Urgency, higher first.")]
@@ -35,10 +43,12 @@ LabelOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        epilog="Examples: [bold]trana submit iris.yaml --watch[/bold]   "
-        "[bold]trana submit train.py --workers 4 --pip einops[/bold]   "
-        "[bold]trana submit iris.yaml --workers 4 --label team=vision[/bold]   "
-        "[bold]trana submit iris.yaml --validate-only[/bold]"
+        epilog=examples(
+            "trana submit iris.yaml --watch",
+            "trana submit train.py --workers 4 --pip einops --arg depth=3",
+            "trana submit iris.yaml --workers 4 --label team=vision",
+            "trana submit iris.yaml --validate-only",
+        )
     )(submit)
 
 
@@ -49,6 +59,7 @@ def submit(
     epochs: EpochsOption = None,
     gpus: GpusOption = None,
     pip: PipOption = None,
+    arg: ArgOption = None,
     job_id: JobIdOption = None,
     priority: PriorityOption = None,
     label: LabelOption = None,
@@ -65,7 +76,15 @@ def submit(
     The code that it names is packed and uploaded first: of a .py file also the modules and packages beside it.
     """
     settings = settings_of(context, server, output)
-    changes = Changes(workers, epochs, gpus, tuple(pip or ()), priority, tuple(label or ()))
+    changes = Changes(
+        workers=workers,
+        epochs=epochs,
+        gpus=gpus,
+        pip=tuple(pip or ()),
+        loop_args=read_loop_args(arg or ()),
+        priority=priority,
+        labels=tuple(label or ()),
+    )
     message = read_with_changes(spec, changes)
     with settings.client() as client:
         with showing_upload() as on_upload:
@@ -90,6 +109,7 @@ class Changes:
         epochs: Number of epochs.
         gpus: GPUs of each worker.
         pip: Packages besides those of the spec.
+        loop_args: Arguments of the loop, by name, in place of the spec's of that name.
         priority: Urgency.
         labels: KEY=VALUE, besides those of the spec.
     """
@@ -98,6 +118,7 @@ class Changes:
     epochs: int | None = None
     gpus: int | None = None
     pip: Sequence[str] = ()
+    loop_args: Mapping[str, Scalar] = field(default_factory=dict)
     priority: int | None = None
     labels: Sequence[str] = ()
 
@@ -116,10 +137,7 @@ def read_with_changes(path: Path, changes: Changes) -> "job_pb2.JobSpec":
         spec.training.epochs = changes.epochs
     if changes.gpus is not None:
         spec.resources.gpus_per_worker = changes.gpus
-    if changes.pip:
-        if not spec.training.HasField("code"):
-            raise typer.BadParameter(f"{path} names no code that would use packages", param_hint="--pip")
-        spec.training.code.pip.extend(package for package in changes.pip if package not in spec.training.code.pip)
+    _change_code(spec.training, path, changes)
     if changes.priority is not None:
         spec.priority = changes.priority
     for label in changes.labels:
@@ -128,6 +146,52 @@ def read_with_changes(path: Path, changes: Changes) -> "job_pb2.JobSpec":
             raise typer.BadParameter(f"write it as KEY=VALUE, not {label!r}", param_hint="--label")
         spec.labels[key] = value
     return spec
+
+
+def _change_code(training: "training_pb2.TrainingSpec", path: Path, changes: Changes) -> None:
+    """Adds what the user's code is given."""
+    if changes.pip:
+        if not training.HasField("code"):
+            raise typer.BadParameter(f"{path} names no code that would use packages", param_hint="--pip")
+        training.code.pip.extend(package for package in changes.pip if package not in training.code.pip)
+    if changes.loop_args:
+        if not training.HasField("loop"):
+            raise typer.BadParameter(f"{path} has no loop that would take arguments", param_hint="--arg")
+        training.loop.args.update(changes.loop_args)
+
+
+def read_loop_args(given: Sequence[str]) -> dict[str, Scalar]:
+    """Reads arguments of a loop, each KEY=VALUE with a number, a truth value, null or a text as YAML has them.
+
+    Raises:
+        typer.BadParameter: If one is written otherwise.
+    """
+    args: dict[str, Scalar] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise typer.BadParameter(f"write it as KEY=VALUE, not {text!r}", param_hint="--arg")
+        args[key] = _scalar(key, value)
+    return args
+
+
+def _scalar(key: str, text: str) -> Scalar:
+    import math
+
+    import yaml
+
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{key} cannot be read as a value: {text!r}", param_hint="--arg") from error
+    if isinstance(value, list | dict | set) or (isinstance(value, float) and not math.isfinite(value)):
+        message = f"{key} needs a text, a finite number, true, false or null, not {text!r}; a spec takes lists, too"
+        raise typer.BadParameter(message, param_hint="--arg")
+    if isinstance(value, str):
+        # YAML takes 1e-3, with no point in it, for a text; on a command line a number is meant.
+        return float(value) if _EXPONENT.fullmatch(value) else value
+    # Dates and the like have no place in the contract: the text as it was written, as in a spec.
+    return value if value is None or isinstance(value, bool | int | float) else text
 
 
 def _read(path: Path) -> "job_pb2.JobSpec":

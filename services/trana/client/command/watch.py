@@ -6,14 +6,13 @@ import typer
 
 from trana.client.command.endings import exit_code_of
 from trana.client.command.following import conclude, follow, tell_how_to_go_on
-from trana.client.command.options import EventsOutputOption, JobArgument, ServerOption, settings_of
+from trana.client.command.options import EventsOutputOption, JobArgument, ServerOption, examples, settings_of
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        epilog="Examples: [bold]trana watch iris[/bold]   [bold]trana watch iris -o json | jq .event.epoch[/bold]   "
-        "[bold]trana watch iris > iris.log[/bold]"
+        epilog=examples("trana watch iris", "trana watch iris -o json | jq .event.epoch", "trana watch iris > iris.log")
     )(watch)
 
 
