@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]  # it has no types
 import pyarrow as pa
+import torch
 from trana.trainer.code import opened
 from trana.trainer.scoring.checkpoint import Trained, open_checkpoint
 from trana.trainer.scoring.evaluating import evaluate
@@ -70,4 +71,10 @@ def predicted(trained: Trained, path: Path, *, allow_code: bool = False) -> pa.T
 def run_onnx(path: Path, features: Numbers) -> Numbers:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     output: Numbers = session.run(["output"], {"features": features})[0]
+    return output
+
+
+def run_torchscript(path: Path, features: Numbers) -> Numbers:
+    network: Any = torch.jit.load(path)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    output: Numbers = network(torch.from_numpy(features)).numpy()
     return output

@@ -1,6 +1,7 @@
 """A checkpoint alone, out of its job's folder, scores raw samples as its training did."""
 
 import json
+import math
 import shutil
 import sys
 from dataclasses import replace
@@ -18,16 +19,19 @@ from integration.trainer.flowers import (
     of_files,
     predicted,
     run_onnx,
+    run_torchscript,
     trained_on,
 )
 from pyarrow import csv, parquet
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from trana.trainer.data.preprocessing import Category, Number, Preprocessor
 from trana.trainer.data.raw import read_raw
 from trana.trainer.errors import StorageError, UserError
 from trana.trainer.scoring.checkpoint import Trained, open_checkpoint
 from trana.trainer.scoring.exporting import export
 from trana.trainer.scoring.predicting import write
+from trana.trainer.scoring.recipe import to_recipe
 from unit.trainer.specs import make_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -116,12 +120,6 @@ def test_numbers_are_predicted_as_they_are(files: Path, tmp_path: Path) -> None:
     assert np.mean((table["prediction"].to_numpy() - truth) ** 2) == pytest.approx(val_loss, rel=1e-5)
 
 
-def run_torchscript(path: Path, features: Numbers) -> Numbers:
-    network: Any = torch.jit.load(path)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    output: Numbers = network(torch.from_numpy(features)).numpy()
-    return output
-
-
 def logits(trained: Trained, path: Path) -> Numbers:
     """Returns the logarithms of the predicted probabilities, which logits are but for a constant of each sample."""
     table = predicted(trained, path)
@@ -154,15 +152,45 @@ def test_an_exported_network_takes_raw_numbers(
     assert [found.name for found in tmp_path.iterdir()] == ["network"]
 
 
+def by_recipe(recipe: dict[str, Any], path: Path) -> Numbers:
+    """Makes features as somebody does who knows the recipe alone."""
+    table = csv.read_csv(path)
+    features = []
+    for column in recipe["columns"]:
+        given = [column["fill"] if value in (None, "") else value for value in table[column["name"]].to_pylist()]
+        if column["kind"] == "category":
+            features += [[float(value == each) for value in given] for each in column["values"]]
+        else:
+            features.append([(value - column["offset"]) / column["divisor"] for value in given])
+    assert len(recipe["features"]) == len(features)
+    return np.stack(features, 1).astype(np.float32)
+
+
+def test_a_recipe_has_no_number_that_json_has_not() -> None:
+    names, parts = ("a", "b"), (Number(0.1, 0.3, math.inf), Category(("x", "y"), "x"))
+    recipe = to_recipe(Preprocessor(names=names, parts=parts, tabular=True))
+    assert json.loads(json.dumps(recipe, allow_nan=False)) == {
+        "columns": [
+            {"name": "a", "kind": "number", "offset": 0.3, "divisor": None, "fill": 0.1},
+            {"name": "b", "kind": "category", "values": ["x", "y"], "fill": "x"},
+        ],
+        "features": ["a", "b=x", "b=y"],
+        "input_shape": [],
+    }
+
+
 def test_categories_must_be_prepared_outside(files: Path, flowers: tuple[Trained, float], tmp_path: Path) -> None:
     trained, _ = flowers
     exported = export(trained, "onnx", tmp_path / "a.onnx", allow_code=False)
-    assert "MUST be preprocessed first" in exported.takes
+    assert "MUST be preprocessed first, as a.onnx.preprocessing.json beside it says" in exported.takes
     assert "colour=blue" in exported.takes
     samples = read_raw(
         trained.spec.dataset, (files / "raw.csv").as_uri(), trained.prepared(), trained.classes, with_target=False
     )
-    given = run_onnx(tmp_path / "a.onnx", samples.features)
+    assert exported.preprocessing == tmp_path / "a.onnx.preprocessing.json"
+    made = by_recipe(json.loads(exported.preprocessing.read_text()), files / "raw.csv")
+    assert np.array_equal(made, samples.features)
+    given = run_onnx(tmp_path / "a.onnx", made)
     assert np.abs(log_softmax(given) - logits(trained, files / "raw.csv")).max() < 1e-5
 
 

@@ -1,13 +1,17 @@
 """Checkpoints whose network is the user's code."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from integration.trainer.flowers import measured, of_files, predicted, run_onnx, trained_on
+import torch
+from integration.trainer.flowers import measured, of_files, predicted, run_onnx, run_torchscript, trained_on
 from pyarrow import csv
+from trana.trainer.data.raw import read_raw
 from trana.trainer.errors import UserCodeError, UserError
+from trana.trainer.scoring.checkpoint import open_checkpoint
 from trana.trainer.scoring.exporting import export
 from trana.v1 import training_pb2
 
@@ -46,6 +50,15 @@ class Net(lightning.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), lr=0.02)
+"""
+NESTING = """
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Inner()
+
+    def forward(self, features):
+        return self.inner(features)
 """
 KERAS = """\
 import keras
@@ -107,3 +120,48 @@ def test_networks_of_other_libraries_are_scored(files: Path, tmp_path: Path, tex
     likelihoods = [table[f"probability_{name}"][row].as_py() for row, name in enumerate(truth)]
     assert -np.mean(np.log(likelihoods)) == pytest.approx(val_loss, rel=1e-5)
     export(trained, "safetensors", tmp_path / "a.safetensors", allow_code=False)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("nested", [False, True], ids=["alone", "in a module"])
+def test_a_lightning_module_is_exported_as_it_predicts(files: Path, tmp_path: Path, nested: bool) -> None:
+    text = LIGHTNING
+    if nested:
+        text = LIGHTNING.replace("class Net", "class Inner") + NESTING
+    spec, code = of_code(files, tmp_path, text)
+    if not nested:
+        spec.ClearField("loss")
+        spec.ClearField("optimizer")
+    trained, _ = trained_on(spec, tmp_path, code)
+    samples = read_raw(
+        trained.spec.dataset, (files / "raw.csv").as_uri(), trained.prepared(), trained.classes, with_target=False
+    )
+    table = predicted(trained, files / "raw.csv", allow_code=True)
+    expected = np.stack([table[f"probability_{name}"].to_numpy() for name in trained.classes], 1)
+    for kind, run in (("onnx", run_onnx), ("torchscript", run_torchscript)):
+        path = tmp_path / kind
+        export(trained, kind, path, allow_code=True)
+        given = torch.softmax(torch.from_numpy(run(path, samples.features)), 1).numpy()
+        assert np.abs(given - expected).max() < 1e-5
+
+
+def test_code_of_a_jobs_checkpoint_is_named_by_the_job(files: Path, tmp_path: Path) -> None:
+    spec, code = of_code(files, tmp_path, MODULE, width=4)
+    trained, _ = trained_on(spec, tmp_path, code)
+    downloaded = open_checkpoint(trained.folder, job="iris")
+    with pytest.raises(UserError, match=r"of the checkpoint of iris is code.*`trana pull iris` fetches it") as caught:
+        predicted(downloaded, files / "raw.csv")
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_a_network_whose_input_nobody_knows_is_exported_as_weights_alone(
+    files: Path, tmp_path: Path, kind: str
+) -> None:
+    spec, code = of_code(files, tmp_path, MODULE, width=4)
+    trained, _ = trained_on(spec, tmp_path, code)
+    scripted = replace(trained, preprocessor=None, input_shape=())
+    with pytest.raises(UserError, match=r"shape of its network's input is not known.*; safetensors works"):
+        export(scripted, kind, tmp_path / "network", allow_code=True)
+    assert not (tmp_path / "network").exists()
+    export(scripted, "safetensors", tmp_path / "network", allow_code=False)

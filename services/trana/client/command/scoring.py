@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -14,7 +15,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from trana.client.command.endings import ExitCode, fail
-from trana.client.command.options import OutputOption, ServerOption, Settings, settings_of
+from trana.client.command.options import OutputOption, ServerOption, Settings, examples, settings_of
 
 # By name: it is another program, and its packages need not be there where only the client is.
 _MODULE = "trana.trainer.scoring"
@@ -56,16 +57,15 @@ AllowCodeOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command(
-        epilog="Examples: [bold]trana evaluate iris new.csv[/bold]   "
-        "[bold]trana evaluate iris-best s3://bucket/new.parquet -o json[/bold]"
+        epilog=examples("trana evaluate iris new.csv", "trana evaluate iris-best s3://bucket/new.parquet -o json")
     )(evaluate)
     app.command(
-        epilog="Examples: [bold]trana predict iris raw.csv[/bold]   "
-        "[bold]trana predict iris-best raw.parquet --to predictions.parquet[/bold]"
+        epilog=examples("trana predict iris raw.csv", "trana predict iris-best raw.parquet --to predictions.parquet")
     )(predict)
     app.command(
-        epilog="Examples: [bold]trana export iris --format onnx[/bold]   "
-        "[bold]trana export iris-best --format safetensors --to iris.safetensors[/bold]"
+        epilog=examples(
+            "trana export iris --format onnx", "trana export iris-best --format safetensors --to iris.safetensors"
+        )
     )(export)
 
 
@@ -83,8 +83,8 @@ def evaluate(
     The data are raw, with the columns of the training and its target; the checkpoint knows how to prepare them.
     """
     settings = settings_of(context, server, output)
-    with _folder_of(checkpoint, settings) as folder:
-        _run("evaluate", folder, data, "--device", device, settings=settings, allow_code=allow_code)
+    with _found(checkpoint, settings) as found:
+        _run("evaluate", found, data, "--device", device, settings=settings, allow_code=allow_code)
 
 
 def predict(
@@ -107,8 +107,8 @@ def predict(
         message = f"a file must end in {' or '.join(_PREDICTION_SUFFIXES)}, not as {to!r}"
         raise typer.BadParameter(message, param_hint="--to")
     settings = settings_of(context, server, output)
-    with _folder_of(checkpoint, settings) as folder:
-        _run("predict", folder, data, "--to", to, "--device", device, settings=settings, allow_code=allow_code)
+    with _found(checkpoint, settings) as found:
+        _run("predict", found, data, "--to", to, "--device", device, settings=settings, allow_code=allow_code)
 
 
 def export(
@@ -126,20 +126,38 @@ def export(
 
     ONNX and TorchScript are the network, with the preprocessing in it where that is arithmetic; safetensors are the
     weights, with the spec, the classes and the preprocessing as JSON in the metadata.
+
+    Where a network that is written does not hold the preprocessing, as with categories, FILE.preprocessing.json beside
+    it says in plain decimals how to make its features, in their order: a column of kind "category" becomes a 1 for its
+    value among "values" and 0 for the others; one of kind "number" becomes (value - offset) / divisor, or 0 where the
+    divisor is null; "fill" takes the place of a missing value first.
     """
     settings = settings_of(context, server, output)
-    with _folder_of(checkpoint, settings) as folder:
-        path = to or Path(f"{folder.name}{_SUFFIXES[kind.value]}")
-        _run("export", folder, "--format", kind, "--to", str(path), settings=settings, allow_code=allow_code)
+    with _found(checkpoint, settings) as found:
+        path = to or Path(f"{found.folder.name}{_SUFFIXES[kind.value]}")
+        _run("export", found, "--format", kind, "--to", str(path), settings=settings, allow_code=allow_code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A checkpoint on this machine.
+
+    Attributes:
+        folder: Where it lies.
+        job: Whose it is, where it was downloaded for this command alone.
+    """
+
+    folder: Path
+    job: str = ""
 
 
 @contextmanager
-def _folder_of(checkpoint: str, settings: Settings) -> Iterator[Path]:
-    """Gives a checkpoint's folder: one that is there, or one that a job's checkpoint is downloaded to for a while."""
+def _found(checkpoint: str, settings: Settings) -> Iterator[_Found]:
+    """Gives a checkpoint: one that is there, or one that a job's checkpoint is downloaded to for a while."""
     _require_trainer()
     path = Path(checkpoint).expanduser()
     if path.is_dir():
-        yield path.absolute()
+        yield _Found(path.absolute())
         return
     found = _OF_A_JOB.fullmatch(checkpoint)
     if found is None:
@@ -152,7 +170,7 @@ def _folder_of(checkpoint: str, settings: Settings) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="trana-") as place:
         with status(f"fetching {found['job']}"), settings.client() as client:
             folder = client.download(found["job"], kind, Path(place, f"{found['job']}-{kind}"))
-        yield folder
+        yield _Found(folder, found["job"])
 
 
 def _require_trainer() -> None:
@@ -160,13 +178,17 @@ def _require_trainer() -> None:
         raise fail("this command needs the trainer's packages: pip install 'trana[trainer]'", ExitCode.WRONG_USAGE)
 
 
-def _run(command: str, folder: Path, *arguments: str, settings: Settings, allow_code: bool) -> None:
+def _run(command: str, found: _Found, *arguments: str, settings: Settings, allow_code: bool) -> None:
     """Runs the trainer's command, which writes to this one's streams; ends as it does where it fails.
 
     Raises:
         typer.Exit: If it fails; why has been said.
     """
     options = [option for option, given in (("--allow-code", allow_code), ("--json", settings.is_json)) if given]
-    done = subprocess.run([sys.executable, "-m", _MODULE, command, *options, str(folder), *arguments], check=False)
+    # The folder of a download is gone when the user could look at it: errors name the job.
+    options += ["--job", found.job] if found.job else []
+    done = subprocess.run(
+        [sys.executable, "-m", _MODULE, command, *options, str(found.folder), *arguments], check=False
+    )
     if done.returncode:
         raise typer.Exit(done.returncode if done.returncode > 0 else 128 - done.returncode)

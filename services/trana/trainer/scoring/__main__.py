@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         with translated():
-            options.run(open_checkpoint(options.checkpoint), options)
+            options.run(open_checkpoint(options.checkpoint, job=options.job), options)
     except TrainingError as error:
         _tell(error, as_json=options.json)
         return FAILED
@@ -73,6 +73,7 @@ def _export(trained: "Trained", options: argparse.Namespace) -> None:
     exported = export(trained, options.format, to.absolute(), allow_code=options.allow_code)
     if options.json:
         about = {"format": exported.format, "takes": exported.takes, "gives": exported.gives}
+        about["preprocessing"] = "" if exported.preprocessing is None else str(exported.preprocessing)
         _say(json.dumps({"path": str(exported.path)} | about))
         return
     for line in (exported.path, exported.takes, exported.gives):
@@ -104,6 +105,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name)
         command.set_defaults(run=run)
         command.add_argument("checkpoint", type=lambda text: Path(text).absolute(), help="its folder, or its job's")
+        command.add_argument("--job", default="", help="the job that errors name, rather than the folder")
         if run is _export:
             command.add_argument("--format", choices=_FORMATS, required=True)
             command.add_argument("--to", type=Path, help="the file; named after the checkpoint where unset")

@@ -25,6 +25,8 @@ class Trained:
 
     Attributes:
         folder: Where it lies.
+        title: What errors call it, in words that its user knows.
+        how_to_look: How its user comes to see its files; empty where `title` is where they are.
         spec: Of the training.
         state: What state.json says.
         classes: Names of the target's classes; empty where it is a number.
@@ -34,6 +36,8 @@ class Trained:
     """
 
     folder: Path
+    title: str
+    how_to_look: str
     spec: training_pb2.TrainingSpec
     state: Mapping[str, Any]
     classes: tuple[str, ...]
@@ -60,7 +64,7 @@ class Trained:
         """
         path = self.folder / f"{NETWORK}.safetensors"
         if not path.exists():
-            raise UserError(f"{self.folder} has no {path.name}: its loop has kept no network")
+            raise UserError(f"{self.title} has no {path.name}: its loop has kept no network")
         return read_tensors(path, torch.device("cpu"))
 
     def prepared(self) -> Preprocessor:
@@ -70,15 +74,16 @@ class Trained:
             UserError: If there is none.
         """
         if self.preprocessor is None:
-            raise UserError(f"{self.folder} is of a training without a dataset: how to read samples is not known")
+            raise UserError(f"{self.title} is of a training without a dataset: how to read samples is not known")
         return self.preprocessor
 
 
-def open_checkpoint(folder: Path) -> Trained:
+def open_checkpoint(folder: Path, *, job: str = "") -> Trained:
     """Verifies a checkpoint against its SHA-256 sums, and reads all of it but the weights.
 
     Args:
         folder: Its own, or a job's folder, of which the best is taken.
+        job: The job's id, where the folder holds its checkpoint for a while only, and means nothing to the user.
 
     Raises:
         StorageError: If it is no checkpoint, is damaged, or cannot be read.
@@ -93,6 +98,8 @@ def open_checkpoint(folder: Path) -> Trained:
         preprocessing = folder / PREPROCESSING
         return Trained(
             folder=folder,
+            title=f"the checkpoint of {job}" if job else str(folder),
+            how_to_look=f"`trana pull {job}` fetches it" if job else "",
             spec=json_format.ParseDict(state["spec"], training_pb2.TrainingSpec()),
             state=state,
             classes=tuple(state["classes"]),

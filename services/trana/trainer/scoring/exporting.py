@@ -19,8 +19,11 @@ from trana.trainer.data.source import listed
 from trana.trainer.errors import StorageError, TrainingError, UserError
 from trana.trainer.scoring.checkpoint import Trained
 from trana.trainer.scoring.rebuilding import Applied, code_of, rebuild
+from trana.trainer.scoring.recipe import to_recipe
 
 INPUT, OUTPUT = "features", "output"
+# What Lightning sets while it traces: torch reads every property, and a module's `trainer` raises without one.
+_TRACED = "_jit_is_scripting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,15 @@ class Exported:
         format: `onnx`, `torchscript` or `safetensors`.
         takes: What the network is to be given, in a sentence; empty where the file holds no network.
         gives: What it makes of it.
+        preprocessing: The file that says how to make what it takes; None where the network does so itself, or there
+            is nothing to do.
     """
 
     path: Path
     format: str
     takes: str = ""
     gives: str = ""
+    preprocessing: Path | None = None
 
 
 class Scaled(nn.Module):
@@ -84,6 +90,8 @@ def export(trained: Trained, kind: str, path: Path, *, allow_code: bool) -> Expo
         path: The file; one that is there is replaced.
         allow_code: Whether code of the checkpoint may run.
 
+    Where the network that is written does not hold the preprocessing, PATH.preprocessing.json says what to do.
+
     Raises:
         UserError: If the network cannot be written in that format, or a package is not installed.
         StorageError: If the file cannot be written.
@@ -96,6 +104,9 @@ def export(trained: Trained, kind: str, path: Path, *, allow_code: bool) -> Expo
         else:
             exported = _export_network(trained, kind, path, aside, allow_code=allow_code)
         aside.replace(path)
+        if exported.preprocessing is not None:
+            recipe = to_recipe(trained.prepared())
+            exported.preprocessing.write_text(json.dumps(recipe, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
@@ -104,7 +115,12 @@ def export(trained: Trained, kind: str, path: Path, *, allow_code: bool) -> Expo
 
 
 def _export_network(trained: Trained, kind: str, path: Path, aside: Path, *, allow_code: bool) -> Exported:
-    preprocessor = trained.prepared()
+    preprocessor = trained.preprocessor
+    if preprocessor is None:
+        raise UserError(
+            f"{trained.title} is of a training without a dataset: the shape of its network's input is not known, "
+            f"which {kind} needs; safetensors works"
+        )
     with code_of(trained, allow_code=allow_code), torch.no_grad():
         applied = rebuild(trained)
         network, shape = _with_preprocessing(applied, preprocessor, trained.input_shape)
@@ -116,7 +132,9 @@ def _export_network(trained: Trained, kind: str, path: Path, aside: Path, *, all
                 _write_onnx(network, example, aside, _metadata(trained))
             else:
                 _write_torchscript(network, example, aside)
-    return Exported(path, kind, _takes(preprocessor, shape, raw=network is not applied), _gives(trained))
+    raw = network is not applied
+    recipe = None if raw or _is_plain(preprocessor) else path.with_name(f"{path.name}.preprocessing.json")
+    return Exported(path, kind, _takes(preprocessor, shape, recipe, raw=raw), _gives(trained), recipe)
 
 
 def _with_preprocessing(
@@ -125,9 +143,8 @@ def _with_preprocessing(
     """Returns the network, with the preprocessing in it where that is arithmetic, and the shape of its samples."""
     if preprocessor.num_ids or any(isinstance(part, Category) for part in preprocessor.parts):
         return applied, input_shape
-    plain = all(isinstance(part, Number) and part.is_plain for part in preprocessor.parts)
     # A reshape by the spec is part of it, too; but there is nothing else to do for arrays that stay as they are.
-    if plain and (not preprocessor.tabular or input_shape == (len(preprocessor.parts),)):
+    if _is_plain(preprocessor) and (not preprocessor.tabular or input_shape == (len(preprocessor.parts),)):
         return applied, input_shape
     if not preprocessor.tabular and len(preprocessor.parts) not in (1, input_shape[0]):
         # Brought to another shape after it was scaled by channels: the shape in the file is not kept.
@@ -161,6 +178,9 @@ def _write_onnx(network: nn.Module, example: Tensor, path: Path, metadata: dict[
 
 
 def _write_torchscript(network: nn.Module, example: Tensor, path: Path) -> None:
+    for module in network.modules():
+        if hasattr(type(module), _TRACED):
+            setattr(module, _TRACED, True)
     traced = torch.jit.trace(network, (example,))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     traced.save(str(path))
 
@@ -193,16 +213,19 @@ def _metadata(trained: Trained) -> dict[str, str]:
     }
 
 
-def _takes(preprocessor: Preprocessor, shape: tuple[int, ...], *, raw: bool) -> str:
-    plain = all(isinstance(part, Number) and part.is_plain for part in preprocessor.parts)
+def _takes(preprocessor: Preprocessor, shape: tuple[int, ...], recipe: Path | None, *, raw: bool) -> str:
     number = "int64" if preprocessor.num_ids else "float32"
     names = listed(preprocessor.names if raw else preprocessor.feature_names)
     begin = f"{INPUT}: {number} of shape (batch, {', '.join(map(str, shape))}), {names}"
     if raw:
         return f"{begin}; raw, as in the file: the preprocessing is part of the network"
-    if plain:
+    if recipe is None:
         return f"{begin}; as in the file"
-    return f"{begin}; they MUST be preprocessed first, as preprocessing.json in the checkpoint says"
+    return f"{begin}; they MUST be preprocessed first, as {recipe.name} beside it says"
+
+
+def _is_plain(preprocessor: Preprocessor) -> bool:
+    return all(isinstance(part, Number) and part.is_plain for part in preprocessor.parts)
 
 
 def _gives(trained: Trained) -> str:

@@ -49,12 +49,13 @@ def code_of(trained: Trained, *, allow_code: bool) -> Iterator[None]:
         yield
         return
     if not allow_code:
+        look = f"look into its code.zip{f' ({trained.how_to_look})' if trained.how_to_look else ''}"
         raise UserError(
-            f"the network of {trained.folder} is code of its user, which would run here with all your rights: "
-            "look into its code.zip, then say --allow-code"
+            f"the network of {trained.title} is code of its user, which would run here with all your rights: "
+            f"{look}, then say --allow-code"
         )
     if not trained.code.exists():
-        raise UserError(f"{trained.folder} has no {trained.code.name}, so its network cannot be made")
+        raise UserError(f"{trained.title} has no {trained.code.name}, so its network cannot be made")
     with opened(trained.code) as folder, translated(folder):
         yield
 
@@ -70,7 +71,7 @@ def rebuild(trained: Trained) -> Applied:
     elif trained.spec.HasField("network") and trained.input_shape:
         network = build_network(trained.spec.network, trained.input_shape, seed=trained.spec.seed)
     else:
-        raise UserError(f"{trained.folder} is of a loop that brought its own network: it can only be made by that code")
+        raise UserError(f"{trained.title} is of a loop that brought its own network: it can only be made by that code")
     _load(network, trained)
     return Applied(network)
 
@@ -86,7 +87,7 @@ def rebuild_objective(trained: Trained, samples: Samples) -> Objective:
         UserError: If the training had a loop of its own, or the weights are another network's.
     """
     if trained.spec.HasField("loop") and not (trained.spec.HasField("loss") and trained.spec.HasField("optimizer")):
-        raise UserError(f"{trained.folder} is of a loop of its user, which alone knows the loss; predict works")
+        raise UserError(f"{trained.title} is of a loop of its user, which alone knows the loss; predict works")
     objective = build_objective(trained.spec, dataset_of(trained, samples))
     _load(objective.network, trained)
     return objective
@@ -126,7 +127,7 @@ def check_weights(network: nn.Module, found: Mapping[str, Tensor], source: str) 
 
 def _load(network: nn.Module, trained: Trained) -> None:
     weights = trained.weights()
-    check_weights(network, weights, str(trained.folder))
+    check_weights(network, weights, trained.title)
     load_network(network, weights)
 
 
