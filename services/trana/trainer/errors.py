@@ -5,6 +5,7 @@ TrainingError               the root; every leaf knows its cause
     UserCodeError           the user's code raised an error, or called sys.exit
     OtherSpecError          the folder holds the checkpoints of another spec
   DataError                 the dataset cannot be read or does not fit the spec
+    NotANumberError         a text is where a number is needed
   NotFiniteError            the loss became NaN or infinite
   OutOfMemoryError          no memory was left, on the host or on the GPU
   StorageError              a checkpoint could not be written or read
@@ -46,6 +47,10 @@ class DataError(TrainingError):
     """The dataset cannot be read, or does not fit the network or the loss: names file, row and column, or layer."""
 
     cause = Cause.CAUSE_DATA_ERROR
+
+
+class NotANumberError(DataError):
+    """A text is where a number is needed."""
 
 
 class NotFiniteError(TrainingError):

@@ -117,8 +117,8 @@ def test_wrong_data_end_with_their_place(job: Path, tmp_path: Path, capsys: pyte
     with (tmp_path / "numbers.csv").open("a") as file:
         file.write("1,many\n")
     assert main([str(job), "--folder", str(tmp_path / "kept")]) == 1
-    message = f"worker 0: file {tmp_path}/numbers.csv, row 22, column y: 'many' is not a number\n"
-    assert capsys.readouterr().err == message
+    message = f"worker 0: file {tmp_path}/numbers.csv, row 22, column y: 'many' is not a number"
+    assert capsys.readouterr().err == f"{message}; for a target of classes use cross_entropy or bce\n"
 
 
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,11 @@ def test_bom_quotes_and_delimiter_are_understood(tmp_path: Path) -> None:
             id="classes",
         ),
         pytest.param({"loss": {"bce": {}}}, "bce needs exactly one output", id="bce outputs"),
-        pytest.param({"loss": {"mse": {}}}, "column species: 'setosa' is not a number", id="number"),
+        pytest.param(
+            {"loss": {"mse": {}}},
+            "column species: 'setosa' is not a number; for a target of classes use cross_entropy or bce",
+            id="number",
+        ),
         pytest.param(
             {"network": {"layers": [{"conv2d": {"outChannels": 2, "kernelSize": 3}}]}},
             "network.layers[0].conv2d",
@@ -154,6 +158,27 @@ def test_layer_is_named_when_data_and_network_do_not_fit(tmp_path: Path, changes
     text = _fail(_spec(path, **changes))
     assert message in text
     assert str(path) in text
+
+
+@pytest.mark.parametrize("scaling", [training_pb2.SCALING_UNSPECIFIED, training_pb2.SCALING_STANDARDIZE])
+def test_text_among_the_features_is_told_with_what_to_do_about_it(
+    tmp_path: Path, scaling: training_pb2.Scaling.ValueType
+) -> None:
+    path = write_csv(tmp_path / "town.csv", "town,price", *(f"Umea,{row}" for row in range(20)))
+    spec = _spec(path, loss={"mse": {}})
+    spec.dataset.target = "price"
+    spec.dataset.preprocessing.scaling = scaling
+    text = _fail(spec)
+    assert "row 2, column town: 'Umea' is not a number; " in text
+    assert "dataset.preprocessing.one_hot" in text
+    assert "dataset.features" in text
+
+
+def test_target_that_is_measured_is_no_class(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "prices.csv", "area,species", *(f"{row},{row / 7:.2f}" for row in range(60)))
+    text = _fail(_spec(path))
+    assert "column species: looks like a number, not a class (" in text
+    assert "distinct values); use the loss mse, l1 or huber" in text
 
 
 def test_bce_needs_two_classes() -> None:

@@ -67,7 +67,7 @@ def test_table_may_be_of_another_format(tmp_path: Path) -> None:
         ("a", "1", False, "column colour: there is no such column"),
         ("a,colour", "1,red", True, "column label: there is no such column, which the spec names as target"),
         ("a,colour,label", "1,red,maybe", True, "row 2, column label: the network does not know the class 'maybe'"),
-        ("a,colour,label", "x,red,yes", True, "row 2, column a: 'x' is not a number"),
+        ("a,colour,label", "x,red,yes", True, "row 2, column a: 'x' is not a number$"),
     ],
 )
 def test_wrong_rows_are_refused(tmp_path: Path, header: str, row: str, with_target: bool, message: str) -> None:

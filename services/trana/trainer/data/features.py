@@ -1,15 +1,31 @@
 """The input of the network, from the columns of a file: what is checked of each value."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from trana.trainer.data.source import Source, listed
 from trana.trainer.data.splitting import Rows
+from trana.trainer.errors import NotANumberError
 
 Array = np.ndarray[Any, Any]
+
+A_CATEGORY = (
+    "mend the value; or, where the column is a category, name it in dataset.preprocessing.one_hot; or name the columns "
+    "to learn from in dataset.features, without this one"
+)
+
+
+@contextmanager
+def advised(advice: str) -> Iterator[None]:
+    """Adds to the error of a text that is no number what to do about it."""
+    try:
+        yield
+    except NotANumberError as error:
+        raise NotANumberError(f"{error}; {advice}") from None
 
 
 def read_ids(source: Source, rows: Rows, name: str, num_ids: int) -> Array:

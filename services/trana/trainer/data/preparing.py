@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from trana.trainer.data.columns import Columns
-from trana.trainer.data.features import read_numbers
+from trana.trainer.data.features import A_CATEGORY, advised, read_numbers
 from trana.trainer.data.moments import Moments
 from trana.trainer.data.preprocessing import Category, Number, Preprocessor, by_channel
 from trana.trainer.data.source import File, Source
@@ -82,7 +82,8 @@ class _Gathered:
                 message = f"has more than {_MAX_CATEGORIES:,} different values, so one_hot is not for it"
                 raise source.error(message, column=name)
             return
-        given = by_channel(read_numbers(source, rows, name, missing=missing))
+        with advised(A_CATEGORY):
+            given = by_channel(read_numbers(source, rows, name, missing=missing))
         block = max(_BLOCK_VALUES // max(given[:1].size, 1), 1)
         for start in range(0, len(given), block):
             moments = Moments.of(given[start : start + block])

@@ -1,12 +1,14 @@
 """Samples in memory, and how they are made of a file's columns."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from trana.trainer.data.columns import Columns
+from trana.trainer.data.features import A_CATEGORY, advised
 from trana.trainer.data.preprocessing import Preprocessor
 from trana.trainer.data.source import File, Source
 from trana.trainer.data.splitting import NAMES, Rows, Split
@@ -88,7 +90,7 @@ class Decoder:
         Raises:
             DataError: If a value is wrong; it names file, row and column.
         """
-        return Samples(self.preprocessor.apply(source, rows), self._targets(source, rows, split), rows + source.start)
+        return Samples(self._features(source, rows), self._targets(source, rows, split), rows + source.start)
 
     def gather(self, file: File, split: Split) -> dict[str, Samples]:
         """Makes the samples of each part that has any, in the order of the file."""
@@ -108,12 +110,18 @@ class Decoder:
                 done[name] += len(rows)
         return parts
 
+    def _features(self, source: Source, rows: Rows) -> Array:
+        # What a trained network takes, the spec decided long ago.
+        with nullcontext() if self.is_trained else advised(A_CATEGORY):
+            return self.preprocessor.apply(source, rows)
+
     def _targets(self, source: Source, rows: Rows, split: Split) -> Array:
         columns = self.columns
         if not columns.target:
             return np.empty((len(rows), 0), np.float32)
         if not columns.is_class:
-            return read_values(source, rows, columns.target)
+            with nullcontext() if self.is_trained else advised("for a target of classes use cross_entropy or bce"):
+                return read_values(source, rows, columns.target)
         named = None if self.is_trained else split
         return encode(source, rows, columns.target, self.classes, split=named, exact=columns.folders)
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from trana.trainer.data.source import Choose, Texts, at, listed, quoted, read_whole
-from trana.trainer.errors import DataError
+from trana.trainer.errors import DataError, NotANumberError
 
 # What Python's "surrogateescape" makes of bytes that are not UTF-8.
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
@@ -122,7 +122,7 @@ class TableSource:
             except ValueError:
                 values[row] = math.nan
             if math.isnan(values[row]):
-                raise self.error(f"{quoted(text)} is not a number", row=row, column=name)
+                raise NotANumberError(str(self.error(f"{quoted(text)} is not a number", row=row, column=name)))
         return values
 
 

@@ -16,6 +16,9 @@ _WHOLE = re.compile(r"[+-]?\d+")
 
 # A target of more is a number that was taken for a class; its names alone would fill the memory.
 _MAX_CLASSES = 1_000_000
+# Fractions of more distinct values, each of few samples, are measured: no class has such names.
+_MAX_FRACTIONS = 20
+_FEW_SAMPLES = 4
 
 _Key = int | float | str
 
@@ -35,7 +38,8 @@ def find_classes(file: File, split: Split, name: str, *, exact: bool) -> dict[st
         How many training samples have each class.
 
     Raises:
-        DataError: If there is only one class, there are more than a million, or a value is missing.
+        DataError: If there is only one class, there are more than a million, the values look like those of a number,
+            or a value is missing.
     """
     texts: Counter[str] = Counter()
     for source in file.chunks([name]):
@@ -43,11 +47,22 @@ def find_classes(file: File, split: Split, name: str, *, exact: bool) -> dict[st
         if len(texts) > _MAX_CLASSES:
             message = f"has more than {_MAX_CLASSES:,} different values, so it is no class; use mse, l1 or huber"
             raise file.error(message, column=name)
+    if not exact and _looks_measured(texts):
+        message = f"looks like a number, not a class ({len(texts):,} distinct values); use the loss mse, l1 or huber"
+        raise file.error(message, column=name)
     classes = _in_order(texts, exact=exact)
     if len(classes) < 2:
         message = f"all training samples have the one class {quoted(*classes)}, so there is nothing to tell apart"
         raise file.error(message, column=name)
     return classes
+
+
+def _looks_measured(texts: Counter[str]) -> bool:
+    """Whether distinct values are too many and too rare to be classes; whole numbers may be, ids of words say."""
+    if len(texts) <= _MAX_FRACTIONS or texts.total() > _FEW_SAMPLES * len(texts):
+        return False
+    numbers = [_number(text) for text in texts]
+    return None not in numbers and any(number != int(number) for number in numbers if number is not None)
 
 
 def _in_order(texts: Counter[str], *, exact: bool) -> dict[str, int]:
