@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file
 from trana.trainer.errors import DataError, TrainingError, UserCodeError, UserError
 from unit.trainer.coding import OWN, module_spec, train, write_code
-from unit.trainer.specs import make_spec
+from unit.trainer.specs import make_spec, write_csv
 
 MODEL = """
 import torch
@@ -19,6 +19,8 @@ class Net(nn.Module):
         self.trick = trick
         if trick == "frozen":
             self.requires_grad_(False)
+        if trick == "sparse":
+            self.ids = nn.Embedding(2, 2, sparse=True)
         self.register_buffer("tied", self.layers[0].weight.detach())
 
     def forward(self, features):
@@ -30,6 +32,10 @@ class Net(nn.Module):
         if self.trick == "raises in training" and self.training:
             raise KeyError("width")
         return self.layers(features)
+
+class Stateful(Net):
+    def get_extra_state(self):
+        return {"seen": 0}
 
 def plain(sizes):
     return nn.Sequential(nn.Linear(*sizes))
@@ -80,12 +86,15 @@ def test_checkpoint_holds_the_code(code: Path, tmp_path: Path) -> None:
         ("model:Net", {"trick": "frozen"}, UserError, "cannot learn: all of its parameters are frozen"),
         ("model:Net", {"trick": "no gradient"}, UserError, "needs no gradient"),
         ("model:Net", {"trick": "tuple"}, UserError, "gives a tuple for a batch"),
-        ("model:Net", {"trick": "raises in training"}, UserCodeError, "KeyError: 'width', in forward at line 21"),
+        ("model:Net", {"trick": "raises in training"}, UserCodeError, "KeyError: 'width', in forward at line 23"),
+        ("model:Net", {"trick": "sparse"}, UserError, r"ids of model:Net \(Embedding\) has sparse gradients"),
+        ("model:Stateful", {}, UserError, "model:Stateful defines get_extra_state, and checkpoints hold tensors alone"),
         (
             "model:plain",
             {"sizes": [4, 5]},
-            DataError,
-            r"gives 5 features per sample, but cross entropy needs one output for each of the 3 classes \(setosa",
+            UserError,
+            r"gives 5 features per sample, but cross entropy needs one output for each of the 3 classes \(setosa.*; "
+            r"end with nn.Linear\(\.\.\., 3\)",
         ),
         ("model:plain", {"sizes": [3, 3]}, DataError, r"cannot take samples of shape \(4,\): RuntimeError: mat1"),
     ],
@@ -95,6 +104,21 @@ def test_module_that_cannot_be_trained_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         train(module_spec(entrypoint, args), tmp_path / "job", code)
+
+
+def test_output_without_its_last_dimension_is_told_how_to_keep_it(tmp_path: Path) -> None:
+    write_csv(tmp_path / "numbers.csv", "a,y", *(f"{row},{row / 10}" for row in range(20)))
+    own = """
+        import torch
+        class Net(torch.nn.Linear):
+            def forward(self, features):
+                return super().forward(features).squeeze(1)
+        """
+    spec = module_spec("own:Net", {"in_features": 1, "out_features": 1}, loss={"mse": {}})
+    spec.dataset.csv.uri = (tmp_path / "numbers.csv").as_uri()
+    spec.dataset.target = "y"
+    with pytest.raises(UserError, match=r"in shape \(samples, 1\); drop the squeeze or flatten at its end"):
+        train(spec, tmp_path / "job", write_code(tmp_path / "code", own=own))
 
 
 @pytest.mark.parametrize("field", OWN)
@@ -124,7 +148,7 @@ def test_layer_of_the_users_tells_the_next_one_its_size(code: Path, tmp_path: Pa
     ("changes", "error", "message"),
     [
         ({"inner": 6}, UserError, r"layers\[2\] \(residual\) adds .*layers\[1\] \(custom\) gives 5 features"),
-        ({"last": 4}, DataError, r"network.layers\[3\].linear gives 4 features per sample, but cross entropy"),
+        ({"last": 4}, UserError, r"network.layers\[3\].linear gives 4 features per sample, but cross entropy"),
         ({"dims": 0}, UserError, r"network.layers\[1\].custom: model:Gate gave shape \(\) for a batch of 2"),
     ],
 )

@@ -13,8 +13,9 @@ from trana.trainer.errors import DataError, UserError
 from trana.trainer.foreign import has_user_frames, is_out_of_memory
 from trana.trainer.losses import build_loss
 from trana.trainer.network import build_network
+from trana.trainer.objective.checks import check_extra_state, check_sparse
 from trana.trainer.objective.keras import KerasObjective, build_variables
-from trana.trainer.objective.lightning import LightningObjective
+from trana.trainer.objective.lightning import LightningObjective, complete
 from trana.trainer.objective.objective import Objective
 from trana.trainer.objective.supervised import Supervised
 from trana.trainer.order import num_steps
@@ -32,13 +33,16 @@ def build_objective(spec: training_pb2.TrainingSpec, dataset: Dataset) -> Object
         dataset: Tells the shape of the input, and the classes.
 
     Raises:
-        UserError: If the user's code fails, or gives nothing that can be trained.
-        DataError: If its network does not take the samples, or gives what the loss cannot compare with the target.
+        UserError: If the user's code fails, gives nothing that can be trained, or gives what the loss cannot compare
+            with the target.
+        DataError: If its network does not take the samples.
     """
     if not spec.HasField("module"):
         network: nn.Module = build_network(spec.network, dataset.input_shape, seed=spec.seed)
         objective = Supervised(spec, network, build_loss(spec.loss, dataset.classes, dataset.class_counts))
         if has_custom_layers(spec.network):
+            check_extra_state("network", network)
+            check_sparse("network", network)
             last = spec.network.layers[-1].WhichOneof("kind")
             _check_output(spec, objective, dataset, f"network.layers[{len(spec.network.layers) - 1}].{last}")
         return objective
@@ -59,6 +63,7 @@ def build_objective(spec: training_pb2.TrainingSpec, dataset: Dataset) -> Object
         # Its generators and its layers' losses change from call to call outside the graph, and each change compiles it
         # anew.
         raise UserError(f"training.compile is not for Keras networks, such as {name}; leave it out")
+    check_sparse(name, network)
     kind = KerasObjective if is_keras(network) else Supervised
     objective = kind(spec, network, build_loss(spec.loss, dataset.classes, dataset.class_counts))
     _check_output(spec, objective, dataset, name)
@@ -76,7 +81,7 @@ def build_module(spec: training_pb2.TrainingSpec, dataset: Dataset | None) -> nn
         dataset: Tells these; None where there is none.
 
     Raises:
-        UserError: If it is no torch.nn.Module, or has nothing to learn.
+        UserError: If it is no torch.nn.Module, has nothing to learn, or state that no checkpoint keeps.
     """
     entrypoint = spec.module.entrypoint
     # Imported before the seeds are set: what a module draws while it is imported must not count.
@@ -95,6 +100,11 @@ def build_module(spec: training_pb2.TrainingSpec, dataset: Dataset | None) -> nn
         raise UserError(f"entrypoint {entrypoint} must give {wanted}, and gave {given}")
     if is_keras(network) and dataset is not None:
         build_variables(network, dataset.input_shape)
+    if is_lightning(network):
+        # A loop of the user's may have no dataset, or batches of its own.
+        count = len(dataset.train) if dataset is not None and spec.global_batch_size else 0
+        complete(network, entrypoint, max_epochs=spec.epochs, num_steps=num_steps(count, spec.global_batch_size or 1))
+    check_extra_state(entrypoint, network)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         frozen = "all of its parameters are frozen (requires_grad is False)"
         why = frozen if any(True for _ in network.parameters()) else "it has no parameters"
@@ -161,7 +171,17 @@ def _check_output(spec: training_pb2.TrainingSpec, objective: Supervised, datase
     fits = tuple(output.shape) == (len(features), size)
     if not fits and not (loss == "bce" and output.numel() == len(features)):
         given = describe_shape(tuple(output.shape[1:]))
-        raise DataError(f"{name} gives {given} per sample, but {_needs(loss, size, dataset)}")
+        advice = _advice(loss, output, size, count=len(features))
+        raise UserError(f"{name} gives {given} per sample, but {_needs(loss, size, dataset)}; {advice}")
+
+
+def _advice(loss: str, output: Tensor, size: int, *, count: int) -> str:
+    """Says how to mend an output that a loss cannot compare with the targets."""
+    if output.ndim != 2 and output.numel() == count * size:
+        return f"drop the squeeze or flatten at its end, so that a batch gives shape (samples, {size})"
+    if output.ndim > 2:
+        return f"flatten before its end, and end with nn.Linear(..., {size})"
+    return f"end with nn.Linear(..., {size})" + (", without a softmax" if loss == "cross_entropy" else "")
 
 
 def _needs(loss: str, size: int, dataset: Dataset) -> str:
