@@ -33,9 +33,11 @@ serve: $(READY) ## Start the service on this machine: 127.0.0.1:50051, metrics o
 	@$(BIN)/trana serve
 
 .PHONY: test
-test: $(READY) ## Run every test (about ten minutes on two cores)
+test: $(READY) ## Run every test (about a quarter of an hour on two cores)
 	@$(BIN)/pytest --numprocesses 2 --quiet tests/unit
-	@$(BIN)/pytest tests/architecture tests/integration tests/e2e
+	@$(BIN)/pytest --numprocesses 2 --quiet tests/architecture tests/integration/trainer
+	@# One after another: each of these has a cluster of its own.
+	@$(BIN)/pytest tests/integration/client tests/integration/cluster tests/e2e
 
 .PHONY: test-unit
 test-unit: $(READY) ## Run the unit tests (seconds)

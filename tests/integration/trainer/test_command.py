@@ -11,7 +11,7 @@ from trana.spec.read import read_job
 from unit.trainer.specs import write_csv
 
 EXAMPLES = Path(__file__).parents[3] / "deploy" / "examples"
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
 
 JOB = """
 training:
