@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from integration.trainer.ranks import Group, Outcome, run_ranks
 from safetensors.torch import load_file
-from trana.trainer.errors import UserError
+from trana.trainer.errors import NotFiniteError, UserError
+from trana.trainer.scoring.checkpoint import open_checkpoint
+from trana.trainer.scoring.rebuilding import code_of, rebuild
 from trana.v1 import report_pb2, training_pb2
 from unit.trainer.coding import module_spec, train, write_code
 
@@ -68,6 +71,41 @@ class Net(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 """
 
+LATE = """
+import lightning
+import torch
+from torch import nn
+from torch.nn import functional
+
+class Late(lightning.LightningModule):
+    def __init__(self, num_classes, scale=1.0):
+        super().__init__()
+        self.num_classes = num_classes
+        self.scale = float(scale)
+
+    def setup(self, stage):
+        assert stage == "fit"
+        self.width = 4 * min(self.trainer.max_epochs, 1)
+
+    def configure_model(self):
+        self.layer = nn.Linear(self.width, self.num_classes)
+
+    def training_step(self, batch):
+        features, targets = batch
+        return functional.cross_entropy(self.layer(features), targets) * self.scale
+
+    validation_step = training_step
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+def loop(context):
+    network = context.network()
+    loss = network.training_step((context.validation.all().features, context.validation.all().targets))
+    context.save(network=network)
+    context.report(epoch=1, train_loss=loss, val_loss=loss)
+"""
+
 REFUSED = {
     "Manual": (
         "automatic_optimization = property(lambda self: False, lambda self, value: None)\n",
@@ -83,6 +121,22 @@ REFUSED = {
         "def configure_optimizers(self): return [torch.optim.SGD(self.parameters()) for _ in range(2)]\n",
         "gave 2 optimisers",
     ),
+    "Closure": (
+        "def configure_optimizers(self): return torch.optim.LBFGS(self.parameters())\n",
+        "gave LBFGS, whose step evaluates the loss several times",
+    ),
+    "Sparse": (
+        "def configure_model(self): self.layers[0].ids = torch.nn.Embedding(2, 2, sparse=True)\n"
+        "    def configure_optimizers(self): return torch.optim.Adam(self.parameters())\n",
+        r"layers.0.ids of odd:Sparse \(Embedding\) has sparse gradients, which Adam does not take",
+    ),
+    "Wide": (
+        "def training_step(self, batch, batch_idx, of): pass\n",
+        r"must take \(batch, batch_idx\) or \(batch\), not",
+    ),
+    "Hooked": ("def optimizer_step(self, *args): pass\n", "defines optimizer_step, which would not be called; "),
+    "Ends": ("def on_validation_epoch_end(self): pass\n", "defines on_validation_epoch_end, .* in validation_step"),
+    "Keeps": ("def on_save_checkpoint(self, checkpoint): pass\n", "defines on_save_checkpoint, .*register_buffer"),
     "Asks": (
         "def training_step(self, batch, batch_idx): return self.trainer.datamodule\n",
         "self.trainer.datamodule is not there",
@@ -135,6 +189,29 @@ def test_interrupted_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert steps == [[step // 6, step, step % 6] for step in range(18 - len(steps), 18)]
     whole, cut = (load_file(tmp_path / job / "checkpoints/last/network.safetensors") for job in ("whole", "cut"))
     assert all(whole[name].equal(cut[name]) for name in whole)
+
+
+def test_network_that_is_made_late_is_complete_wherever_it_is_built(tmp_path: Path) -> None:
+    """Its steps take no number of the batch, and it has no forward."""
+    code = write_code(tmp_path / "code", late=LATE)
+    spec = module_spec("late:Late", loss=None, optimizer=None)
+    served = train(spec, tmp_path / "served", code)
+    spec.loop.entrypoint = "late:loop"
+    assert train(spec, tmp_path / "own", code).epochs[0].val_loss > served.epochs[-1].val_loss
+    trained = open_checkpoint(tmp_path / "served" / "checkpoints" / "best")
+    with code_of(trained, allow_code=True):
+        network = rebuild(trained)
+        assert network.network.layer.weight.equal(trained.weights()["layer.weight"])
+        with pytest.raises(UserError, match="late:Late has no forward, which tells what the network makes of features"):
+            network(torch.zeros(2, 4))
+
+
+def test_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    code = write_code(tmp_path / "code", late=LATE)
+    spec = module_spec("late:Late", {"scale": "inf"}, loss=None, optimizer=None)
+    message = r"became NaN or infinite in epoch 1.*learning rate in configure_optimizers"
+    with pytest.raises(NotFiniteError, match=message):
+        train(spec, tmp_path / "job", code)
 
 
 def test_what_cannot_be_honoured_is_refused(tmp_path: Path) -> None:

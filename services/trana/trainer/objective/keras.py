@@ -33,7 +33,8 @@ class KerasObjective(Supervised):
         if self.training:
             self._seed_generators()
         loss = super().forward(batch, mix)
-        for added in self.network.losses:
+        network: Any = self.network
+        for added in network.losses:
             # Each sample carries it, so that the mean over the whole batch, of all ranks and parts, has it once.
             loss = loss + added.float().sum() * batch.own
         return loss

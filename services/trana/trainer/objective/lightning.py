@@ -3,7 +3,9 @@
 No Trainer of Lightning's takes part. What a module asks of one is answered by `Stage`, and what it logs is caught.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -14,6 +16,8 @@ from torch.optim import Optimizer
 from trana.trainer.errors import UserError
 from trana.trainer.feeding import Batch
 from trana.trainer.network import needs_batches
+from trana.trainer.objective.checks import check_sparse
+from trana.trainer.objective.lightning_hooks import check_module, defines
 from trana.trainer.objective.lightning_optimizers import LightningSchedule, Optimizers, read_optimizers
 from trana.trainer.objective.objective import Measured, Mix, Objective
 from trana.trainer.schedule import Schedule
@@ -25,6 +29,7 @@ _LOSSES = {
     "validation": ("val_loss", "valid_loss", "validation_loss", "loss"),
     "test": ("test_loss", "val_loss", "loss"),
 }
+_STEPS = ("training_step", "validation_step", "test_step")
 
 
 class Stage:
@@ -73,7 +78,7 @@ class LightningObjective(Objective):
         super().__init__()
         self.network = network
         self._name = spec.module.entrypoint
-        _check(spec, network)
+        check_module(spec, network)
         self._num_parts = spec.accumulation_steps or 1
         self._stage = Stage(max_epochs=spec.epochs, num_steps=num_steps)
         self._split = "validation"
@@ -81,9 +86,8 @@ class LightningObjective(Objective):
         self._batch_index = 0
         self._logged: dict[str, Any] = {}
         self._needs_batches = needs_batches(network)
+        self._takes_index = {name: _takes_index(network, name) for name in _STEPS}
         self._attach()
-        for hook, arguments in (("setup", ("fit",)), ("configure_model", ())):
-            self._call(hook, *arguments)
 
     def forward(self, batch: Batch, mix: Mix | None = None) -> Tensor:  # noqa: ARG002 - none comes
         """See `Objective.forward`; a mix is not heeded, as `takes_mix` says."""
@@ -119,7 +123,7 @@ class LightningObjective(Objective):
 
     def measure(self, batch: Batch) -> Measured:
         """See `Objective.measure`."""
-        step = "test_step" if self._split == "test" and _defines(self.network, "test_step") else "validation_step"
+        step = "test_step" if self._split == "test" and defines(self.network, "test_step") else "validation_step"
         self._reset_metrics()
         self._logged = {}
         given = self._step(step, batch)
@@ -144,6 +148,7 @@ class LightningObjective(Objective):
     def build_optimizer(self) -> Optimizer:
         """See `Objective.build_optimizer`."""
         self._optimizers = read_optimizers(self._name, self._call("configure_optimizers"))
+        check_sparse(self._name, self.network, self._optimizers.optimizer)
         return self._optimizers.optimizer
 
     def build_schedule(self, optimizer: Optimizer) -> Schedule:
@@ -202,7 +207,7 @@ class LightningObjective(Objective):
         pair = (batch.features[:count], batch.targets[:count])
         index, self._batch_index = self._batch_index, self._batch_index + 1
         step: Callable[..., Any] = getattr(self.network, name)
-        return step(pair, index)
+        return step(pair, index) if self._takes_index[name] else step(pair)
 
     def _call(self, hook: str, *arguments: Any) -> Any:
         method: Callable[..., Any] | None = getattr(self.network, hook, None)
@@ -211,10 +216,10 @@ class LightningObjective(Objective):
     def _attach(self) -> None:
         """Puts the stage and our `log` in the place of Lightning's, in the module and in those within it."""
         module: Any
+        for module in _lightning_modules(self.network):
+            module._trainer = self._stage
+            module.log = self._log
         for module in self.network.modules():
-            if hasattr(module, "log_dict") and hasattr(module, "automatic_optimization"):
-                module._trainer = self._stage
-                module.log = self._log
             if _is_metric(module):
                 # Each rank has other chunks, and not equally many: no metric may wait for the other ranks.
                 module.sync_on_compute = module._to_sync = module.dist_sync_on_step = False
@@ -223,36 +228,52 @@ class LightningObjective(Objective):
         self._logged[name] = value
 
 
-def _check(spec: training_pb2.TrainingSpec, network: Any) -> None:
-    name = spec.module.entrypoint
-    given = _given(spec)
-    if given:
-        message = f"training.{given[0]} is not used: {name} is a LightningModule, which brings its own; leave it out"
-        raise UserError(message)
-    if not network.automatic_optimization:
-        raise UserError(
-            f"{name} optimises by hand (automatic_optimization = False), which only its own loop can do: write one and "
-            "name it in training.loop"
-        )
-    for step, why in {
-        "training_step": "its loss is minimised",
-        "validation_step": "by its loss the best is found",
-    }.items():
-        if not _defines(network, step):
-            raise UserError(f"{name} has no {step}, and needs one: {why}")
-    if not _defines(network, "configure_optimizers"):
-        raise UserError(f"{name} has no configure_optimizers, and needs one: return an optimiser of torch.optim")
+def complete(network: nn.Module, name: str, *, max_epochs: int, num_steps: int) -> None:
+    """Lets a LightningModule make what it leaves to setup and configure_model, as Lightning does before it trains.
+
+    Args:
+        network: As its constructor left it.
+        name: What to call it in messages.
+        max_epochs: Told to these hooks, as self.trainer.max_epochs.
+        num_steps: Optimiser steps in an epoch, told likewise.
+    """
+    module: Any = network
+    stage = Stage(max_epochs=max_epochs, num_steps=num_steps)
+    for each in _lightning_modules(module):
+        each._trainer = stage
+    module.setup("fit")
+    module.configure_model()
+    # Without a trainer `log` does nothing, which is right in a loop of the user's.
+    for each in _lightning_modules(module):
+        each._trainer = None
+    if not defines(module, "forward"):
+        # Only the steps can be called; whoever calls the network itself, as predictions do, is told so.
+        module.forward = partial(_refuse_call, name)
 
 
-def _given(spec: training_pb2.TrainingSpec) -> list[str]:
-    messages = [field for field in ("loss", "optimizer", "schedule") if spec.HasField(field)]
-    return messages + (["metrics"] if spec.metrics else [])
+def _refuse_call(name: str, *_: Any, **__: Any) -> NoReturn:
+    raise UserError(f"{name} has no forward, which tells what the network makes of features: define it")
 
 
-def _defines(network: nn.Module, method: str) -> bool:
-    """Whether a module has a method that is not Lightning's own."""
-    owner = next((parent for parent in type(network).__mro__ if method in vars(parent)), None)
-    return owner is not None and owner.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning")
+def _takes_index(network: nn.Module, name: str) -> bool:
+    """Whether a step takes the number of the batch beside the batch; Lightning lets it be left out.
+
+    Raises:
+        UserError: If it takes neither the batch alone nor both.
+    """
+    signature = inspect.signature(getattr(network, name))
+    for count in (2, 1):
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            continue
+        return count == 2
+    raise UserError(f"{name} of {type(network).__name__} must take (batch, batch_idx) or (batch), not {signature}")
+
+
+def _lightning_modules(network: nn.Module) -> list[Any]:
+    """Returns the LightningModules of a network, found without Lightning."""
+    return [m for m in network.modules() if hasattr(m, "log_dict") and hasattr(m, "automatic_optimization")]
 
 
 def _is_metric(module: nn.Module) -> bool:

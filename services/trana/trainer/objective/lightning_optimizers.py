@@ -1,6 +1,7 @@
 """What configure_optimizers of a LightningModule returned, in all of its forms: one optimiser, and its schedule."""
 
 import base64
+import inspect
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def read_optimizers(name: str, returned: Any) -> Optimizers:
             and lr_scheduler, whose value is a scheduler or a dict of scheduler, interval, frequency and monitor.
 
     Raises:
-        UserError: If it is none of these, or has several optimisers.
+        UserError: If it is none of these, has several optimisers, or one that needs a closure.
     """
     optimizers, schedulers = _unpack(name, returned)
     if len(optimizers) != 1:
@@ -63,6 +64,11 @@ def read_optimizers(name: str, returned: Any) -> Optimizers:
     if not isinstance(optimizer, Optimizer):
         raise UserError(
             f"configure_optimizers of {name} gave a {type(optimizer).__name__} for an optimiser of torch.optim"
+        )
+    if _needs_closure(optimizer):
+        raise UserError(
+            f"configure_optimizers of {name} gave {type(optimizer).__name__}, whose step evaluates the loss several "
+            "times (it needs a closure); use another, such as AdamW, or write a loop (training.loop)"
         )
     return Optimizers(optimizer, _scheduler(name, schedulers[0]) if schedulers else None)
 
@@ -134,6 +140,12 @@ class LightningSchedule:
             self._scheduler.scheduler.load_state_dict(held["scheduler"])
         for group, settings in zip(self._optimizer.param_groups, held["groups"], strict=True):
             group.update(settings)
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    # A scheduler may have put a wrapper in the optimiser itself; the class still has the method as it was written.
+    _, *rest = inspect.signature(type(optimizer).step).parameters.values()
+    return any(each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD for each in rest)
 
 
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
