@@ -157,6 +157,18 @@ async def test_unknown_job_is_not_found_in_streams_too(site: Site) -> None:
     assert code == grpc.StatusCode.NOT_FOUND
 
 
+async def test_checkpoint_that_was_never_saved_is_not_found_for_the_right_reason(site: Site) -> None:
+    made = spec()
+    made.training.loop.entrypoint = "train:train"
+    await site.store.create_job(changes.created(record("loop", spec=made)), Request("loop", "loop"))
+    request = api.DownloadCheckpointRequest(name="jobs/loop/checkpoints/best")
+    _, text, _ = await refused(site.stub.DownloadCheckpoint(request).read())
+    assert text.endswith("has no checkpoint 'best': it has finished no epoch yet")
+    await site.report("loop", epoch(1, 0.5))
+    _, text, _ = await refused(site.stub.DownloadCheckpoint(request).read())
+    assert "its loop has saved nothing yet; context.save(...)" in text
+
+
 async def test_list_is_paged_and_filtered(site: Site) -> None:
     for number in range(5):
         await site.stub.CreateJob(api.CreateJobRequest(spec=spec(labels={"odd": str(number % 2)}), job_id=f"j{number}"))

@@ -62,6 +62,11 @@ def test_jobs_that_came_together_start_in_their_order_though_one_is_checked_firs
     }
 
 
+def test_job_without_a_dataset_does_not_say_that_one_is_checked() -> None:
+    script = waiting("script", checked=False, has_dataset=False)
+    assert reasons(decide(NOW, [script], held=[], nodes=TWO_CPUS)) == {"script": "waits for a place"}
+
+
 def test_long_check_keeps_nobody_from_an_idle_cluster() -> None:
     slow = waiting("slow", priority=90, age=6, checked=False)
     assert started(decide(NOW, [waiting("ready"), slow], held=[], nodes=TWO_CPUS)) == ["ready"]

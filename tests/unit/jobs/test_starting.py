@@ -90,7 +90,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointUnusable, match="there is no job 'iris'"):
         check_start(training(), jobs_folder=tmp_path)
     (tmp_path / "iris").mkdir()
-    with pytest.raises(CheckpointUnusable, match="has finished no epoch"):
+    with pytest.raises(CheckpointUnusable, match="none was saved"):
         check_start(training(), jobs_folder=tmp_path)
     with pytest.raises(CheckpointUnusable, match="as the service sees it"):
         check_start(training((tmp_path / "absent").as_uri()), jobs_folder=tmp_path)

@@ -19,7 +19,7 @@ from trana.jobs.domain.errors import CapacityExceeded, CheckpointNotFound, Servi
 from trana.jobs.domain.job import JobRecord
 from trana.jobs.domain.selection import parse_filter
 from trana.jobs.domain.states import QUEUED
-from trana.jobs.scheduling.decide import CHECKING, can_ever_hold, describe, describe_nodes
+from trana.jobs.scheduling.decide import can_ever_hold, checking, describe, describe_nodes
 from trana.jobs.scheduling.ledger import Node, gang_of
 from trana.jobs.store.store import PageKey, Request, Store
 from trana.jobs.wakeups import Wakeups
@@ -74,7 +74,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         await self._admission.check(request.spec.training)
         await self._check_capacity(request.spec)
         now = self._clock()
-        record = JobRecord(request.job_id or _new_id(), request.spec, QUEUED, now, now, message=CHECKING)
+        message = checking(has_dataset=request.spec.training.HasField("dataset"))
+        record = JobRecord(request.job_id or _new_id(), request.spec, QUEUED, now, now, message=message)
         change = changes.created(record)
         if request.validate_only:
             return change.record.to_message()
@@ -157,9 +158,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         for checkpoint in await self._store.checkpoints(record.id):
             if checkpoint.name == name:
                 return checkpoint
-        raise CheckpointNotFound(
-            job, kind, "it has finished no epoch" if record.final else "it has finished no epoch yet"
-        )
+        raise CheckpointNotFound(job, kind, _why_none(record))
 
     async def _check_capacity(self, spec: JobSpec) -> None:
         nodes = await self._nodes()
@@ -185,3 +184,13 @@ def _digest(request: api.CreateJobRequest) -> str:
     """Tells bodies apart; equal messages of one program have equal bytes where maps are sorted."""
     body = request.spec.SerializeToString(deterministic=True) + request.job_id.encode()
     return hashlib.sha256(body).hexdigest()
+
+
+def _why_none(record: JobRecord) -> str:
+    """Why a job has no such checkpoint."""
+    yet = "" if record.final else " yet"
+    if not record.epoch:
+        return f"it has finished no epoch{yet}"
+    if not record.spec.training.HasField("loop"):
+        return "its files are gone"
+    return f"its loop has saved nothing{yet}; context.save(...) before context.report(...) keeps a checkpoint"

@@ -63,7 +63,7 @@ def _folder(name: str, jobs_folder: Path) -> Path:
     folder = (jobs_folder / job / "checkpoints" / kind).resolve()
     # The link was made by a worker, which runs what users send.
     if not folder.is_relative_to((jobs_folder / job).resolve()) or not folder.is_dir():
-        raise _unusable(name, f"job {job!r} has no checkpoint {kind!r}: it has finished no epoch")
+        raise _unusable(name, f"job {job!r} has no checkpoint {kind!r}: none was saved")
     return folder
 
 

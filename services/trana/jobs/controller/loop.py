@@ -203,4 +203,5 @@ def _waiting(record: JobRecord) -> Waiting:
         record.create_time,
         record.not_before,
         checked=record.checked,
+        has_dataset=record.spec.training.HasField("dataset"),
     )

@@ -103,7 +103,8 @@ def checked(record: JobRecord, ending: Ending, *, now: datetime) -> Change | Non
     )
     if then.state == states.FAILED:
         return moved(record, states.FAILED, now=now, cause=then.cause, message=then.message)
-    tried = replace(record, message=f"its dataset could not be checked: {then.message}", update_time=now)
+    what = "its dataset" if record.spec.training.HasField("dataset") else "it"
+    tried = replace(record, message=f"{what} could not be checked: {then.message}", update_time=now)
     return Change(replace(tried, not_before=then.not_before, fruitless_attempts=then.fruitless_attempts))
 
 

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from trana.jobs.scheduling.ledger import Gang, Ledger, Node
 
-CHECKING = "waits for its dataset to be checked"
+_CHECKING = "waits for its dataset to be checked"
+_WAITING = "waits for a place"
 # A check takes a second; a dataset that takes longer must not keep an idle cluster from the others.
 CHECK_GRACE = timedelta(seconds=5)
 
@@ -17,7 +18,8 @@ CHECK_GRACE = timedelta(seconds=5)
 class Waiting:
     """A job in the queue. `create_time` is when it was accepted: its age survives a retry.
 
-    `checked` says that its dataset passed the preflight; before that it cannot start.
+    `checked` says that it passed the preflight; before that it cannot start. `has_dataset` says whether that looks at
+    one.
     """
 
     job: str
@@ -26,6 +28,7 @@ class Waiting:
     create_time: datetime
     not_before: datetime | None = None
     checked: bool = True
+    has_dataset: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def _hindrance(
     if not can_ever_hold(waiting.gang, nodes):
         return _Hindrance(f"needs {describe(waiting.gang)}, but the cluster has {describe_nodes(nodes)}")
     if not waiting.checked:
-        return _Hindrance(CHECKING, blocks=now - waiting.create_time < CHECK_GRACE)
+        return _Hindrance(checking(has_dataset=waiting.has_dataset), blocks=now - waiting.create_time < CHECK_GRACE)
     if blocker is not None:
         return _Hindrance(
             f"waits behind {blocker.job}, which has priority {blocker.priority} and is older or more urgent"
@@ -105,6 +108,11 @@ def _hindrance(
     return _Hindrance(
         f"needs {describe(waiting.gang)}; free: {_count(cpus, 'CPU')}, {_count(gpus, 'GPU')}", blocks=True
     )
+
+
+def checking(*, has_dataset: bool) -> str:
+    """What a job waits for before its preflight, in words: without a dataset that has nothing to look at."""
+    return _CHECKING if has_dataset else _WAITING
 
 
 def is_due(waiting: Waiting, now: datetime) -> bool:
