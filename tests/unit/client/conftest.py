@@ -72,6 +72,7 @@ class Service(job_service_pb2_grpc.JobServiceServicer, bundle_service_pb2_grpc.B
         self.stalls_behind: int | None = None
         # Archives by name, and the sizes of the pieces of each upload that was begun.
         self.bundles: dict[str, bytes] = {}
+        self.checkpoint_uri = ""
         self.uploads: list[list[int]] = []
         # So many uploads break off behind their first piece.
         self.broken_uploads = 0
@@ -167,6 +168,7 @@ class Service(job_service_pb2_grpc.JobServiceServicer, bundle_service_pb2_grpc.B
         best = checkpoint_pb2.Checkpoint(
             name="jobs/iris/checkpoints/best", kind=checkpoint_pb2.CHECKPOINT_KIND_BEST, epoch=3, val_loss=0.1
         )
+        best.uri = self.checkpoint_uri
         return job_service_pb2.ListCheckpointsResponse(checkpoints=[best])
 
     def DownloadCheckpoint(  # noqa: N802

@@ -259,6 +259,17 @@ def test_get_tells_about_the_job(trana: Trana, service: Any) -> None:
     assert document["spec"]["resources"]["num_workers"] == 2
 
 
+@pytest.mark.parametrize("command", ["get", "watch"])
+def test_the_logs_of_a_job_that_failed_are_named(trana: Trana, service: Any, command: str) -> None:
+    service.checkpoint_uri = "file:///my%20home/jobs/iris/checkpoints/000003-best-attempt-1"
+    assert "logs" not in trana(command, "iris").stdout
+    service.state = job_pb2.JOB_STATE_FAILED
+    text = trana(command, "iris").stdout
+    assert re.search(r"^logs +/my home/jobs/iris/logs/attempt-1/$", text, re.MULTILINE)
+    service.checkpoint_uri = "s3://bucket/best"
+    assert "logs" not in trana(command, "iris").stdout
+
+
 def test_list_asks_for_what_the_options_say(trana: Trana, service: Any, spec: job_pb2.JobSpec) -> None:
     service.jobs = [
         job_pb2.Job(name=f"jobs/a-long-name-that-nobody-may-cut-{number}", spec=spec, state=job_pb2.JOB_STATE_RUNNING)

@@ -31,9 +31,20 @@ def follow(client: "Client", job: "job_pb2.Job", settings: Settings, *, after_se
 
 
 def conclude(
-    job: "job_pb2.Job", settings: Settings, *, checkpoints: "Sequence[checkpoint_pb2.Checkpoint]" = ()
+    job: "job_pb2.Job",
+    settings: Settings,
+    *,
+    checkpoints: "Sequence[checkpoint_pb2.Checkpoint]" = (),
+    logs: str = "",
 ) -> None:
-    """Says what a job came to, and where its best checkpoint is or how to fetch it; JSON has said so already."""
+    """Says what a job came to, and where its best checkpoint is or how to fetch it; JSON has said so already.
+
+    Args:
+        job: As it ended.
+        settings: Of the command.
+        checkpoints: Those that lie on this machine.
+        logs: Where its workers' logs are; empty where that is not known.
+    """
     if settings.is_json:
         return
     from rich.text import Text
@@ -48,6 +59,22 @@ def conclude(
         pull = f"Fetch the best checkpoint with `trana pull {job_id(job.name)}`."
         lines = [Text(line, "dim") for line in load_lines(job, checkpoints) or [pull]]
         show(*result_lines(job, checkpoints), *lines, unbroken=True)
+    if logs:
+        show(Text.assemble(("logs  ", "dim"), logs), unbroken=True)
+
+
+def find_logs(client: "Client", job: "job_pb2.Job") -> str:
+    """Asks where a job's logs are, if it has any that one wants to read; empty where nobody knows."""
+    from trana.client.command.summary import asks_for_logs, logs_of
+    from trana.client.errors import TranaError
+
+    if not asks_for_logs(job):
+        return ""
+    try:
+        return logs_of(job, client.checkpoints(job.name))
+    except TranaError:
+        # The job has been told of: a service that has gone since then is no reason to end otherwise.
+        return ""
 
 
 def tell_how_to_go_on(job: str, settings: Settings) -> typer.Exit:

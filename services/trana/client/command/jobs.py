@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from trana.client.command.following import find_logs
 from trana.client.command.options import JobArgument, OutputOption, ServerOption, examples, settings_of
 
 StateOption = Annotated[str | None, typer.Option("--state", metavar="STATE", help="Only jobs in it, such as RUNNING.")]
@@ -33,6 +34,7 @@ def get(context: typer.Context, job: JobArgument, server: ServerOption = None, o
     settings = settings_of(context, server, output)
     with settings.client() as client:
         found = client.get(job)
+        logs = "" if settings.is_json else find_logs(client, found)
     from trana.client.command.printing import show, write_json
 
     if settings.is_json:
@@ -40,7 +42,7 @@ def get(context: typer.Context, job: JobArgument, server: ServerOption = None, o
         return
     from trana.client.command.summary import job_table
 
-    show(job_table(found))
+    show(job_table(found, logs=logs))
 
 
 def list_jobs(

@@ -76,11 +76,11 @@ def run(
         settings.server = address
         # A service of one's own that does not answer will not come back.
         with Client(address, reconnect_seconds=_RECONNECT_SECONDS) as client:
-            job = _run(client, message, settings)
+            job = _run(client, message, settings, folder)
     raise typer.Exit(exit_code_of(job))
 
 
-def _run(client: "Client", spec: "job_pb2.JobSpec", settings: Settings) -> "job_pb2.Job":
+def _run(client: "Client", spec: "job_pb2.JobSpec", settings: Settings, home: Path) -> "job_pb2.Job":
     with showing_upload() as on_upload:
         job = client.submit(spec, on_upload=on_upload)
     try:
@@ -90,7 +90,7 @@ def _run(client: "Client", spec: "job_pb2.JobSpec", settings: Settings) -> "job_
         _cancel(client, job.name)
         typer.echo(f"\n{job.name.removeprefix('jobs/')} is cancelled.", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    _conclude(client, job, settings)
+    _conclude(client, job, settings, home)
     return job
 
 
@@ -108,13 +108,15 @@ def _cancel(client: "Client", job: str) -> None:
         typer.echo(f"trana: {error}", err=True)
 
 
-def _conclude(client: "Client", job: "job_pb2.Job", settings: Settings) -> None:
+def _conclude(client: "Client", job: "job_pb2.Job", settings: Settings, home: Path) -> None:
     from trana.client.command.printing import to_dict, write_json
+    from trana.client.command.summary import asks_for_logs, logs_below
 
+    logs = logs_below(str(home), job) if asks_for_logs(job) else ""
     checkpoints = client.checkpoints(job.name)
     if settings.is_json:
         write_json({"job": to_dict(job), "checkpoints": [to_dict(found) for found in checkpoints]}, line=True)
-    conclude(job, settings, checkpoints=checkpoints)
+    conclude(job, settings, checkpoints=checkpoints, logs=logs)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trana.client.command.endings import exit_code_of
-from trana.client.command.following import conclude, follow, tell_how_to_go_on
+from trana.client.command.following import conclude, find_logs, follow, tell_how_to_go_on
 from trana.client.command.options import OutputOption, ServerOption, Settings, SpecArgument, examples, settings_of
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def submit(
             job = follow(client, job, settings)
         except KeyboardInterrupt:
             raise tell_how_to_go_on(job.name, settings) from None
-        conclude(job, settings)
+        conclude(job, settings, logs="" if settings.is_json else find_logs(client, job))
         raise typer.Exit(exit_code_of(job))
 
 

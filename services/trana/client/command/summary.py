@@ -23,8 +23,13 @@ from trana.v1 import checkpoint_pb2, code_pb2, job_pb2, report_pb2, training_pb2
 _BUNDLE_CHARACTERS = len("bundles/") + 12
 
 
-def job_table(job: job_pb2.Job) -> Table:
-    """Lays out everything about a job that people ask for."""
+def job_table(job: job_pb2.Job, *, logs: str = "") -> Table:
+    """Lays out everything about a job that people ask for.
+
+    Args:
+        job: The job.
+        logs: Where its workers' logs are; empty where that is not known.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -46,6 +51,7 @@ def job_table(job: job_pb2.Job) -> Table:
         ("epochs", of_epochs(job.epoch, job.spec.training.epochs, " of ")),
         *_result_rows(job),
         *_times(job),
+        ("logs", logs),
     ]
     for name, value in rows:
         if value:
@@ -78,6 +84,26 @@ def result_lines(job: job_pb2.Job, checkpoints: Sequence[checkpoint_pb2.Checkpoi
             rows.append(("checkpoint", unquote(urlsplit(checkpoint.uri).path) or checkpoint.uri))
     widest = max((len(name) for name, _ in rows), default=0)
     return [Text.assemble((name.ljust(widest + 2), "dim"), value) for name, value in rows]
+
+
+def asks_for_logs(job: job_pb2.Job) -> bool:
+    """Whether there are logs that one wants to read: what the user's code has printed, or why an attempt failed."""
+    return job.attempt > 0 and (job.state == job_pb2.JOB_STATE_FAILED or bool(job.spec.training.code.bundle))
+
+
+def logs_of(job: job_pb2.Job, checkpoints: Sequence[checkpoint_pb2.Checkpoint]) -> str:
+    """Returns the folder of the last attempt's logs, which lies beside the checkpoints; empty where there are none."""
+    for checkpoint in checkpoints:
+        parts = urlsplit(checkpoint.uri)
+        home, found, _ = unquote(parts.path).rpartition(f"/{job.name}/checkpoints/")
+        if parts.scheme == "file" and found:
+            return logs_below(home, job)
+    return ""
+
+
+def logs_below(home: str, job: job_pb2.Job) -> str:
+    """Returns the folder of the last attempt's logs in a service's home."""
+    return f"{home}/{job.name}/logs/attempt-{job.attempt}/"
 
 
 def load_lines(job: job_pb2.Job, checkpoints: Sequence[checkpoint_pb2.Checkpoint]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from trana.client.command.endings import exit_code_of
-from trana.client.command.following import conclude, follow, tell_how_to_go_on
+from trana.client.command.following import conclude, find_logs, follow, tell_how_to_go_on
 from trana.client.command.options import EventsOutputOption, JobArgument, ServerOption, examples, settings_of
 
 
@@ -36,5 +36,6 @@ def watch(
             found = follow(client, client.get(job), settings, after_sequence=after_sequence)
         except KeyboardInterrupt:
             raise tell_how_to_go_on(job, settings) from None
-    conclude(found, settings)
+        logs = "" if settings.is_json else find_logs(client, found)
+    conclude(found, settings, logs=logs)
     raise typer.Exit(exit_code_of(found))
