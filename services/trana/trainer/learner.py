@@ -13,7 +13,7 @@ from trana.trainer.ema import Ema
 from trana.trainer.feeding import Batch
 from trana.trainer.group import gather, share
 from trana.trainer.objective.objective import Objective
-from trana.trainer.optimizer import load_optimizer, optimizer_settings, optimizer_tensors
+from trana.trainer.optimizer import load_optimizer, optimizer_numbers, optimizer_settings, optimizer_tensors
 from trana.trainer.place import Place
 from trana.trainer.precision import Precision
 from trana.trainer.progress import Progress
@@ -96,7 +96,7 @@ class Learner:
 
     def _pass(self, part: Batch) -> Tensor:
         changed, mix = self._augmentation.apply(part)
-        with self._precision.autocast(), self._compiling():
+        with self._precision.autocast(), self._compiling(), self._strategy.passing():
             # The ranks' gradients are averaged; scaled like this, their mean is that of the mean over the whole batch.
             loss: Tensor = self._strategy.replica(changed, mix) * (self._place.world_size / part.total)
         self._precision.backward(loss)
@@ -142,6 +142,7 @@ class Learner:
         """Returns the rest of what a training goes on from, as JSON knows it."""
         return {
             "optimizer": optimizer_settings(self._optimizer),
+            "optimizer_state": optimizer_numbers(self._optimizer, self.objective),
             "schedule": self.schedule.state(),
             "precision": self._precision.state(),
             "average_steps": self._ema.num_steps if self._ema else 0,
@@ -159,7 +160,14 @@ class Learner:
         if self._ema is not None:
             self._ema.load(files[AVERAGE], notes["average_steps"])
         load_network(network, files[NETWORK])
-        load_optimizer(self._optimizer, self.objective, files.get(OPTIMIZER, {}), notes["optimizer"])
+        load_optimizer(
+            self._optimizer,
+            self.objective,
+            files.get(OPTIMIZER, {}),
+            # Checkpoints that were made before these were kept have none.
+            numbers=notes.get("optimizer_state", {}),
+            settings=notes["optimizer"],
+        )
         self.schedule.load(notes["schedule"])
         self._precision.load(notes["precision"])
         if same_group:

@@ -1,21 +1,17 @@
 """Runs a training loop of the user's: to its end, or until nothing is heard of it for too long."""
 
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from trana.trainer.code import code_folder, resolve
+from trana.trainer.code import resolve
 from trana.trainer.context import Context
 from trana.trainer.errors import UserError
 from trana.trainer.foreign import is_peer_lost
 from trana.trainer.leaving import Leaving
 from trana.trainer.place import Place
+from trana.trainer.watching import user_line, watch
 from trana.v1 import report_pb2, training_pb2
 
 _DEFAULT_TIMEOUT_SECONDS = 1800.0
@@ -56,7 +52,7 @@ def run_loop(
     context = Context(spec, report, place)
     leaving = Leaving(place)
     try:
-        _Runner(function, context, report_timeout_seconds(spec)).run()
+        _run(function, context, place, report_timeout_seconds(spec))
     except BaseException as error:
         gone = leaving.fail()
         if gone and is_peer_lost(error):
@@ -68,72 +64,33 @@ def run_loop(
     return context.record.tell_result()
 
 
-class _Runner:
-    """A call of the user's function, watched."""
+def _run(function: Callable[[Context], Any], context: Context, place: Place, timeout_seconds: float) -> None:
+    """Calls the user's function, watched.
 
-    def __init__(self, function: Callable[[Context], Any], context: Context, timeout_seconds: float) -> None:
-        self._function = function
-        self._context = context
-        self._timeout_seconds = timeout_seconds
-        self._error: BaseException | None = None
-        self._done = threading.Event()
-        self._num_threads = torch.get_num_threads()
+    Raises:
+        UserError: If no report comes for too long.
+    """
 
-    def run(self) -> None:
-        """Returns when the function has; raises what it raises.
+    def seconds_left() -> float:
+        grace = _AFTER_OTHERS_SECONDS if context.is_waiting else 0.0
+        return context.record.reported + timeout_seconds + grace - time.monotonic()
 
-        Raises:
-            UserError: If no report comes for too long.
-        """
-        thread = threading.Thread(target=self._call, name="loop", daemon=True)
-        thread.start()
-        while not self._done.wait(max(self._seconds_left(), 0.01)):
-            if self._seconds_left() <= 0:
-                raise UserError(self._describe(thread))
-        if self._error is not None:
-            raise self._error
-
-    def _call(self) -> None:
-        try:
-            # Threads have these for themselves.
-            torch.set_num_threads(self._num_threads)
-            if self._context.device.type == "cuda":
-                torch.cuda.set_device(self._context.device)
-            self._function(self._context)
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            self._error = error
-        finally:
-            self._done.set()
-
-    def _seconds_left(self) -> float:
-        grace = _AFTER_OTHERS_SECONDS if self._context.is_waiting else 0.0
-        return self._context.record.reported + self._timeout_seconds + grace - time.monotonic()
-
-    def _describe(self, thread: threading.Thread) -> str:
-        """Says where the function is, and writes its whole stack to the output."""
-        frame = sys._current_frames().get(thread.ident or 0)
-        stack = traceback.extract_stack(frame) if frame is not None else traceback.StackSummary()
-        sys.stderr.write("".join(["no report for too long; the loop is here:\n", *stack.format()]))
-        sys.stderr.flush()
-        where = _user_line(stack)
-        rank = f"rank {self._context.rank}, " if self._context.world_size > 1 else ""
-        waits = ", waiting for the other ranks" if self._context.is_waiting else ""
-        return (
-            f"no report for {self._timeout_seconds:g} s; {rank}it was at {where}{waits}; call context.report more "
+    def describe(where: str) -> UserError:
+        rank = f"rank {context.rank}, " if context.world_size > 1 else ""
+        waits = ", waiting for the other ranks" if context.is_waiting else ""
+        return UserError(
+            f"no report for {timeout_seconds:g} s; {rank}it was at {where}{waits}; call context.report more "
             "often, or raise training.loop.report_timeout_seconds"
         )
 
+    def call() -> None:
+        function(context)
 
-def _user_line(stack: traceback.StackSummary) -> str:
-    folder = code_folder()
-    for frame in reversed(stack):
-        if folder is not None and Path(frame.filename).is_relative_to(folder):
-            return f"{Path(frame.filename).relative_to(folder)}:{frame.lineno}, in {frame.name}"
-    return "a place that cannot be told"
+    watch(call, place, seconds_left=seconds_left, describe=describe)
 
 
 def _left(name: str, gone: list[int], rank: int, error: BaseException) -> str:
-    where = _user_line(traceback.extract_tb(error.__traceback__))
+    where = user_line(traceback.extract_tb(error.__traceback__))
     who = f"rank {gone[0]} has" if len(gone) == 1 else f"ranks {', '.join(map(str, gone))} have"
     return (
         f"{who} returned from {name} while rank {rank} still waits, at {where}; every rank must make the same calls "

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from trana.trainer.errors import UserError
 from trana.trainer.sharding import as_in, is_sharded
 from trana.v1 import training_pb2
 
@@ -78,16 +79,50 @@ def optimizer_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
     ]
 
 
+def optimizer_numbers(optimizer: Optimizer, network: nn.Module) -> dict[str, Any]:
+    """Returns the rest of an optimiser's state, numbers and None, by the names that its tensors would have.
+
+    Raises:
+        UserError: If it holds something else, which JSON would not give back as it was.
+    """
+    parameters = {id(parameter) for _, parameter in _named(optimizer, network)}
+    strange = next((key for key in optimizer.state if id(key) not in parameters), None)
+    if strange is not None:
+        raise UserError(
+            f"{type(optimizer).__name__} keeps {strange!r} in its state, which is no parameter, and would be lost with "
+            "a checkpoint; keep it in the state of a parameter"
+        )
+    numbers = {
+        f"{name}.{key}": value
+        for name, parameter in _named(optimizer, network)
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if not isinstance(value, torch.Tensor)
+    }
+    for name, value in numbers.items():
+        # Kinds of numbers, such as NumPy's, that are subclasses would come back as plain ones.
+        if value is not None and type(value) not in (bool, int, float):
+            raise UserError(
+                f"{type(optimizer).__name__} keeps a {type(value).__name__} as {name} of its state, which a checkpoint "
+                "cannot keep; keep tensors, numbers or None there"
+            )
+    return numbers
+
+
 def load_optimizer(
-    optimizer: Optimizer, network: nn.Module, tensors: Mapping[str, Tensor], settings: list[dict[str, Any]]
+    optimizer: Optimizer,
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    numbers: Mapping[str, Any],
+    settings: list[dict[str, Any]],
 ) -> None:
-    """Sets an optimiser to what `optimizer_tensors` and `optimizer_settings` gave; the tensors are whole."""
-    state: dict[int, dict[str, Tensor]] = {}
+    """Sets an optimiser to what `optimizer_tensors`, `_numbers` and `_settings` gave; the tensors are whole."""
+    state: dict[int, dict[str, Any]] = {}
     places = {name: (index, parameter) for index, (name, parameter) in enumerate(_named(optimizer, network))}
-    for name, value in tensors.items():
+    for name, value in (*tensors.items(), *numbers.items()):
         owner, _, key = name.rpartition(".")
         index, parameter = places[owner]
-        state.setdefault(index, {})[key] = as_in(value, parameter)
+        state.setdefault(index, {})[key] = as_in(value, parameter) if isinstance(value, Tensor) else value
     groups = optimizer.state_dict()["param_groups"]
     for group, kept in zip(groups, settings, strict=True):
         group.update({name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()})

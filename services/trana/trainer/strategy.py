@@ -1,8 +1,10 @@
 """How the ranks share the work: each its part of the batch, and of the network either a copy or a share."""
 
-import warnings
+import traceback
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -10,9 +12,11 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.nn.parallel import DistributedDataParallel
 
 from trana.spec.parts import has_custom_layers
+from trana.trainer.errors import UserError
 from trana.trainer.feeding import Batch
 from trana.trainer.objective.objective import Objective
 from trana.trainer.place import Place
+from trana.trainer.watching import user_line
 from trana.v1 import training_pb2
 
 
@@ -33,6 +37,10 @@ class Strategy:
         """Returns the context of passes after which gradients need not be brought together yet."""
         return nullcontext()
 
+    def passing(self) -> AbstractContextManager[None]:
+        """Returns the context of a forward pass."""
+        return nullcontext()
+
     def rest(self) -> None:
         """Lets go of what an evaluation has gathered."""
 
@@ -49,15 +57,14 @@ class Replicated(Strategy):
 
     def __init__(self, objective: Objective, place: Place, sample: Batch, *, may_vary: bool) -> None:
         devices = [place.device] if place.device.type == "cuda" else None
-        # Where all are used, as in most networks, torch says once that it need not have looked.
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         # Buffers are shared before each evaluation; in training mode nobody reads them.
         self._ddp = DistributedDataParallel(
             objective,
             device_ids=devices,
             forward_sync_buffers=False,
             gradient_as_bucket_view=True,
-            # Parameters that a pass leaves out would be waited for, unless DDP is told to look for them.
+            # Parameters that a pass leaves out would be waited for, unless DDP is told to look for them. Where all are
+            # used, it writes once that it need not have looked; that message comes from C++, past Python's filters.
             find_unused_parameters=may_vary,
         )
         self.replica = self._ddp
@@ -86,11 +93,29 @@ class Sharded(Strategy):
 
     def __init__(self, objective: Objective, place: Place) -> None:
         super().__init__(objective)
+        _check_parameters(objective.network)
         mesh = init_device_mesh(place.device.type, (place.world_size,))
         for layer in _layers(objective.network):
             fully_shard(layer, mesh=mesh)
         fully_shard(objective, mesh=mesh)
         register_fsdp_forward_method(objective, "measure")
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """See `Strategy.passing`.
+
+        Raises:
+            UserError: If the pass uses the weights of a layer that does not compute, of which there is but a share.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if "mixed torch.Tensor and DTensor" not in str(error):
+                raise
+            raise UserError(
+                "training.strategy FSDP: the network computes with the weights of a layer, of which each worker holds "
+                f"but a share, at {user_line(traceback.extract_tb(error.__traceback__))}; call the layer, or use DDP"
+            ) from None
 
     def rest(self) -> None:
         """See `Strategy.rest`."""
@@ -124,3 +149,27 @@ def _layers(network: nn.Module) -> Iterator[nn.Module]:
             yield from _layers(child)
         elif any(True for _ in child.parameters()):
             yield child
+
+
+def _check_parameters(network: nn.Module) -> None:
+    """Checks that parameters can be cut, each with its layer.
+
+    Raises:
+        UserError: If layers share one, or one is a scalar; it names them.
+    """
+    layers = list(_layers(network))
+    within = {module for layer in layers for module in layer.modules()}
+    rest = [module.parameters(recurse=False) for module in network.modules() if module not in within]
+    named = [(name, id(value)) for name, value in network.named_parameters(remove_duplicate=False)]
+    counts = Counter(chain.from_iterable({id(p) for p in layer.parameters()} for layer in layers))
+    counts.update({id(parameter) for parameters in rest for parameter in parameters})
+    for shared in (key for key, count in counts.items() if count > 1):
+        names = " and ".join(name for name, key in named if key == shared)
+        raise UserError(
+            f"training.strategy FSDP cannot cut {names}, which are one parameter: layers must not share any; use DDP"
+        )
+    for name, parameter in network.named_parameters():
+        if not parameter.ndim:
+            raise UserError(
+                f"training.strategy FSDP cannot cut {name}, which is a scalar; make it of shape (1,), or use DDP"
+            )

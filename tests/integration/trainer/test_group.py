@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from integration.trainer.ranks import Group, Outcome, run_ranks
 from safetensors.torch import load_file
-from trana.trainer.errors import FencedError, NotFiniteError, OutOfMemoryError, PeerLostError, StorageError
+from trana.trainer.errors import FencedError, NotFiniteError, OutOfMemoryError, PeerLostError, StorageError, UserError
 from trana.trainer.publish import CheckpointFolder
 from trana.v1 import report_pb2, training_pb2
 from unit.trainer.specs import IRIS, make_spec, regression, write_csv, write_numbers
@@ -284,6 +285,53 @@ def test_training_with_layers_left_out_at_random_goes_on_bit_by_bit(tmp_path: Pa
     run_ranks(spec, tmp_path / "cut", world_size=3, code=tmp_path / "model.py", on_report=kill)
     resumed = assert_good(run_ranks(spec, tmp_path / "cut", world_size=3, attempt=2, code=tmp_path / "model.py"))
     assert curve(resumed) == curve(whole)
+
+
+UNFIT = """
+import torch
+from torch import nn
+from torch.nn import functional
+
+class Net(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.first, self.last = how, nn.Linear(4, 4), nn.Linear(4, 3)
+        self.inner = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        if how == "shared":
+            self.first.weight = self.inner[0].weight
+        if how == "shared within a layer":
+            self.inner[1].weight = self.inner[0].weight
+        if how == "scalar":
+            self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, features):
+        hidden = self.inner(self.first(features))
+        if self.how == "weights":
+            hidden = functional.linear(hidden, self.inner[0].weight)
+        return self.last(hidden)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("shared", "cannot cut first.weight and inner.0.weight, which are one parameter"),
+        ("scalar", "cannot cut factor, which is a scalar"),
+        ("weights", r"computes with the weights of a layer.* at model.py:21, in forward; call the layer, or use DDP"),
+        ("shared within a layer", ""),
+    ],
+)
+def test_network_that_cannot_be_cut_is_told_so(tmp_path: Path, how: str, message: str) -> None:
+    (tmp_path / "model.py").write_text(UNFIT)
+    bundle, module = {"bundle": f"bundles/{'0' * 64}"}, {"entrypoint": "model:Net", "args": {"how": how}}
+    spec = make_spec(module=module, code=bundle, strategy="STRATEGY_FSDP", epochs=1)
+    spec.ClearField("network")
+    ended = run_ranks(spec, tmp_path / "job", world_size=2, code=tmp_path / "model.py")
+    if not message:
+        assert_good(ended)
+        return
+    assert {type(error) for error in ended.errors.values()} == {UserError}
+    assert re.search(message, str(ended.errors[0]))
 
 
 def test_all_ranks_stop_together_when_asked(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,13 @@ from trana.spec.shapes import layer_shapes
 from trana.trainer.errors import UserError
 from trana.trainer.losses import build_loss
 from trana.trainer.network import build_network, count_parameters
-from trana.trainer.optimizer import build_optimizer, load_optimizer, optimizer_settings, optimizer_tensors
+from trana.trainer.optimizer import (
+    build_optimizer,
+    load_optimizer,
+    optimizer_numbers,
+    optimizer_settings,
+    optimizer_tensors,
+)
 from trana.v1 import network_pb2
 from unit.trainer.specs import make_spec
 
@@ -144,7 +151,7 @@ def test_optimizer_goes_on_exactly_from_its_tensors(optimizer: dict[str, Any]) -
     second.load_state_dict(network.state_dict())
     resumed = build_optimizer(spec.optimizer, second)
     tensors = {name: tensor.clone() for name, tensor in optimizer_tensors(whole, network).items()}
-    load_optimizer(resumed, second, tensors, optimizer_settings(whole))
+    load_optimizer(resumed, second, tensors, numbers={}, settings=optimizer_settings(whole))
     step(network, whole)
     step(second, resumed)
     for one, other in zip(network.parameters(), second.parameters(), strict=True):
@@ -158,3 +165,41 @@ def test_optimizers_have_the_defaults_that_the_contract_promises() -> None:
     plain = {"adamw": {"learningRate": 0.1, "weightDecay": 0, "beta2": 0.95}}
     changed = build_optimizer(make_spec(optimizer=plain).optimizer, network).defaults
     assert (changed["betas"], changed["weight_decay"]) == ((0.9, 0.95), 0.0)
+
+
+class Counting(torch.optim.Optimizer):
+    """Counts its steps in Python, as older optimisers do; they become smaller."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network.parameters(), {"lr": 0.5})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # without a closure
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            state["step"], state["share"], state["last"] = state.get("step", 0) + 1, 0.5, None
+            parameter.data -= self.param_groups[0]["lr"] / state["step"]
+
+
+def test_numbers_in_the_state_of_an_optimizer_go_on() -> None:
+    networks = [nn.Linear(2, 1, bias=False) for _ in range(2)]
+    whole, resumed = (Counting(network) for network in networks)
+    whole.step()
+    networks[1].load_state_dict(networks[0].state_dict())
+    numbers = json.loads(json.dumps(optimizer_numbers(whole, networks[0])))
+    assert numbers == {"weight.step": 1, "weight.share": 0.5, "weight.last": None}
+    load_optimizer(resumed, networks[1], {}, numbers=numbers, settings=optimizer_settings(whole))
+    whole.step()
+    resumed.step()
+    assert torch.equal(networks[0].weight, networks[1].weight)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("weight", {"past": [1.0]}, "keeps a list as weight.past"), ("steps", {"count": 1}, "keeps 'steps' in its state")],
+)
+def test_state_that_a_checkpoint_cannot_keep_is_refused(key: str, value: dict[str, Any], message: str) -> None:
+    network = nn.Linear(2, 1, bias=False)
+    optimizer = Counting(network)
+    optimizer.state[network.weight if key == "weight" else key] = value  # type: ignore[index]  # a user's may
+    with pytest.raises(UserError, match=message):
+        optimizer_numbers(optimizer, network)
