@@ -102,7 +102,9 @@ class Checkpoints:
             FencedError: If a newer attempt has taken over.
             StorageError: If it cannot be written.
         """
-        return on_rank0(lambda: self._folder.publish(header, self._files(header, contents)), self._place)
+        published = on_rank0(lambda: self._folder.publish(header, self._files(header, contents)), self._place)
+        self._place.beat()
+        return published
 
     def describe(self, name: str) -> checkpoint_pb2.Checkpoint:
         """Returns what there is to report of a published checkpoint."""

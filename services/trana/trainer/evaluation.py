@@ -59,6 +59,7 @@ class Evaluator:
         logged: list[tuple[int, int, Mapping[str, float]]] = []
         is_right = self.measures.is_right
         for chunk, batch, measured in self._measured(objective, feed):
+            self.place.beat()
             if chunk is not None:
                 sums[0, chunk] = measured.loss
                 if is_right is not None and measured.output is not None:

@@ -20,6 +20,7 @@ class Place:
         should_stop: Says whether someone asked this worker to stop. Called often; must return at once.
         local_rank: Counts the workers on this node.
         code: The user's code as it came: a zip archive, a folder or a .py file; None where the spec names none.
+        beat: Takes note that the service's loop gets on. Called often; returns at once.
     """
 
     rank: int
@@ -30,3 +31,4 @@ class Place:
     should_stop: Callable[[], bool]
     local_rank: int = 0
     code: Path | None = None
+    beat: Callable[[], None] = lambda: None

@@ -64,6 +64,7 @@ class Steps:
         self._learner = learner
         self._feed = feed
         self._agreement = Agreement(place)
+        self._beat = place.beat
         self._is_due = is_due
         self._save = save
         self._num_steps = num_steps(len(feed), spec.global_batch_size)
@@ -82,6 +83,7 @@ class Steps:
             rate = schedule.before_step(epoch=epoch, step=done, num_steps=count, drops=drops)
             loss = self._learner.step(batch, least=self._least)
             done, samples = done + 1, samples + batch.total
+            self._beat()
             on_first_step()
             is_due = done < count and self._is_due(before + done)
             # Also before it saves: weights that are no numbers are nothing to go on from.

@@ -8,6 +8,7 @@ from the spec, or was brought together from all of them (`group`, `agreement`, `
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from trana.trainer.checkpoint import Checkpoints
 from trana.trainer.data.dataset import Dataset
@@ -26,11 +27,19 @@ from trana.trainer.progress import Progress
 from trana.trainer.reporting import Reporter
 from trana.trainer.saving import Saving
 from trana.trainer.steps import Ran, Steps, describe_not_finite
+from trana.trainer.watching import Heart, watch
 from trana.v1 import epoch_pb2, report_pb2, training_pb2
+
+# Longer than any network takes to be compiled.
+_PATIENCE_SECONDS = 1800.0
 
 
 def train(
-    spec: training_pb2.TrainingSpec, report: Callable[[report_pb2.Report], None], place: Place
+    spec: training_pb2.TrainingSpec,
+    report: Callable[[report_pb2.Report], None],
+    place: Place,
+    *,
+    patience_seconds: float = _PATIENCE_SECONDS,
 ) -> report_pb2.TrainingResult:
     """Trains a network, or goes on where the last checkpoint in the place's folder stopped.
 
@@ -38,6 +47,8 @@ def train(
         spec: A valid spec with the service's loop.
         report: Takes what there is to tell; called on rank 0 alone.
         place: Where this rank runs. All ranks of a group must call this, with the same spec.
+        patience_seconds: How long the user's code, where there is any, may take for a step, a chunk of an evaluation,
+            or whatever comes before the first of them.
 
     Returns:
         How it ended, also reported. Best and last checkpoint are in the place's folder.
@@ -45,9 +56,28 @@ def train(
     Raises:
         TrainingError: See `errors`; each leaf says why.
     """
-    reporter = Reporter(report, place)
-
     dataset = load_together(spec, place)
+    if place.code is None:
+        return _train(spec, dataset, report, place)
+    heart = Heart()
+    beating = replace(place, beat=heart.beat)
+
+    def describe(where: str) -> UserError:
+        rank = f"rank {place.rank}, " if place.world_size > 1 else ""
+        return UserError(f"no step for {patience_seconds:g} s; {rank}it was at {where}; does the code wait there?")
+
+    return watch(
+        lambda: _train(spec, dataset, report, beating),
+        place,
+        seconds_left=lambda: heart.beaten + patience_seconds - time.monotonic(),
+        describe=describe,
+    )
+
+
+def _train(
+    spec: training_pb2.TrainingSpec, dataset: Dataset, report: Callable[[report_pb2.Report], None], place: Place
+) -> report_pb2.TrainingResult:
+    reporter = Reporter(report, place)
     feeds = Feeds.of(dataset, seed=spec.seed, place=place)
 
     objective = build_objective(spec, dataset).to(place.device)

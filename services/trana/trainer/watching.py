@@ -6,11 +6,14 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from trana.trainer.code import code_folder
 from trana.trainer.place import Place
+
+_Result = TypeVar("_Result")
 
 
 class Heart:
@@ -29,12 +32,12 @@ class Heart:
 
 
 def watch(
-    function: Callable[[], None],
+    function: Callable[[], _Result],
     place: Place,
     *,
     seconds_left: Callable[[], float],
     describe: Callable[[str], Exception],
-) -> None:
+) -> _Result:
     """Calls a function in a thread of its own, so that one that hangs, in C code or in a collective, can be given up.
 
     Args:
@@ -43,10 +46,14 @@ def watch(
         seconds_left: Says for how long it may still go on in silence.
         describe: Makes the error of a function that hangs; takes the line of the user's code that it is at.
 
+    Returns:
+        What the function returns.
+
     Raises:
         Exception: Whatever the function raises, or `describe` makes. The function's stack is then in the output.
     """
     raised: list[BaseException] = []
+    returned: list[_Result] = []
     done = threading.Event()
     num_threads = torch.get_num_threads()
 
@@ -56,7 +63,7 @@ def watch(
             torch.set_num_threads(num_threads)
             if place.device.type == "cuda":
                 torch.cuda.set_device(place.device)
-            function()
+            returned.append(function())
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             raised.append(error)
         finally:
@@ -70,6 +77,7 @@ def watch(
     if raised:
         # No frame may hold its own error: frames are cleared, and the process group with them, where it is caught.
         raise raised.pop()
+    return returned.pop()
 
 
 def user_line(stack: traceback.StackSummary) -> str:
