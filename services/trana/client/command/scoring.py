@@ -127,10 +127,11 @@ def export(
     ONNX and TorchScript are the network, with the preprocessing in it where that is arithmetic; safetensors are the
     weights, with the spec, the classes and the preprocessing as JSON in the metadata.
 
-    Where a network that is written does not hold the preprocessing, as with categories, FILE.preprocessing.json beside
-    it says in plain decimals how to make its features, in their order: a column of kind "category" becomes a 1 for its
-    value among "values" and 0 for the others; one of kind "number" becomes (value - offset) / divisor, or 0 where the
-    divisor is null; "fill" takes the place of a missing value first.
+    Where the network does not hold it, as with categories, the file
+    FILE.preprocessing.json says in decimals how to make each column, in order:
+    "fill" takes the place of a missing value; a "number" becomes
+    (value - offset) / divisor, or 0 where the divisor is null; a "category"
+    becomes 1 for its value among "values", and 0 for each of the others.
     """
     settings = settings_of(context, server, output)
     with _found(checkpoint, settings) as found:
