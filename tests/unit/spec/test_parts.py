@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
 from trana.spec.read import parse_job
 from trana.spec.validate import validate
 
@@ -90,9 +91,6 @@ def test_what_is_missing_or_does_nothing_is_named(training: str, fields: list[st
 def test_arguments_of_an_entrypoint_keep_their_kinds() -> None:
     given = "{n: 3, x: 2.5, on: yes, name: a, day: 2024-01-02, deep: [1, {k: null}]}"
     text = f'training:\n  loop: {{entrypoint: "a:b", args: {given}}}'
-    args = parse_job(text, base=Path("/data"), source="x").training.loop.args
+    args = json_format.MessageToDict(parse_job(text, base=Path("/data"), source="x").training.loop.args)
     # A date has no place in the contract, and stays as it was written.
-    assert dict(args) == {
-        "n": 3, "x": 2.5, "on": True, "name": "a", "day": "2024-01-02", "deep": args["deep"]
-    }  # fmt: skip
-    assert args["deep"][1]["k"] is None
+    assert args == {"n": 3, "x": 2.5, "on": True, "name": "a", "day": "2024-01-02", "deep": [1, {"k": None}]}
