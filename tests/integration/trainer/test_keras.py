@@ -1,6 +1,7 @@
 """A Keras network on the torch backend: on one worker and on two, interrupted, and its own ways."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def weight_norm(job: Path) -> float:
 
 def test_regularisers_shrink_the_weights_alike_on_any_number_of_workers(code: Path, tmp_path: Path) -> None:
     # Steps of 3 samples on 2 workers, in 2 parts: one of these has no sample of its own.
-    change = {"epochs": 1, "globalBatchSize": 3, "accumulationSteps": 2}
+    change: dict[str, Any] = {"epochs": 1, "globalBatchSize": 3, "accumulationSteps": 2}
     spec = module_spec("net:make", {"decay": 1.0}, **change)
     one, two = (run_ranks(spec, tmp_path / str(size), world_size=size, code=code) for size in (1, 2))
     assert losses(two) == pytest.approx(losses(one), abs=1e-5)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -200,7 +201,7 @@ def test_network_that_is_made_late_is_complete_wherever_it_is_built(tmp_path: Pa
     assert train(spec, tmp_path / "own", code).epochs[0].val_loss > served.epochs[-1].val_loss
     trained = open_checkpoint(tmp_path / "served" / "checkpoints" / "best")
     with code_of(trained, allow_code=True):
-        network = rebuild(trained)
+        network: Any = rebuild(trained)
         assert network.network.layer.weight.equal(trained.weights()["layer.weight"])
         with pytest.raises(UserError, match="late:Late has no forward, which tells what the network makes of features"):
             network(torch.zeros(2, 4))
