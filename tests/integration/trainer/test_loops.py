@@ -93,6 +93,27 @@ def test_curve_does_not_depend_on_the_number_of_workers(code: Path, tmp_path: Pa
             assert theirs == pytest.approx(mine, abs=1e-5)
 
 
+DEPTH = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.maybe = nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def forward(self, features):
+        hidden = self.first(features)
+        return hidden + self.maybe(hidden) if not self.training or torch.rand(()) < 0.5 else hidden
+"""
+
+
+def test_replica_may_leave_layers_out_of_some_passes(tmp_path: Path) -> None:
+    code = write_code(tmp_path / "code", own=LOOP, model=DEPTH)
+    spec = loop_spec("own:train", network=None, module={"entrypoint": "model:Net"})
+    assert len(curve(run_ranks(spec, tmp_path / "job", world_size=2, code=code))) == 3
+
+
 def test_interrupted_loop_ends_with_the_same_bits(code: Path, tmp_path: Path) -> None:
     def stop(report: report_pb2.Report, group: Group) -> None:
         if report.epoch.epoch == 2:
