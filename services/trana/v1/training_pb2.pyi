@@ -32,7 +32,9 @@ class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.Val
     STRATEGY_DDP: _Strategy.ValueType  # 1
     """Each worker holds the whole network; gradients are averaged."""
     STRATEGY_FSDP: _Strategy.ValueType  # 2
-    """Each worker holds a share of the weights, of their gradients and of the optimiser's state (FSDP2)."""
+    """Each worker holds a share of the weights, of their gradients and of the optimiser's state (FSDP2). Every pass must
+    use the same layers on all workers, and no two layers may share weights. Not for Keras.
+    """
 
 class Strategy(_Strategy, metaclass=_StrategyEnumTypeWrapper):
     """How the workers of a group share the work. Each sees its share of every batch."""
@@ -42,7 +44,9 @@ STRATEGY_UNSPECIFIED: Strategy.ValueType  # 0
 STRATEGY_DDP: Strategy.ValueType  # 1
 """Each worker holds the whole network; gradients are averaged."""
 STRATEGY_FSDP: Strategy.ValueType  # 2
-"""Each worker holds a share of the weights, of their gradients and of the optimiser's state (FSDP2)."""
+"""Each worker holds a share of the weights, of their gradients and of the optimiser's state (FSDP2). Every pass must
+use the same layers on all workers, and no two layers may share weights. Not for Keras.
+"""
 Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
 
 class _Precision:
