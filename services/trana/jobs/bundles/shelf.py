@@ -85,7 +85,8 @@ class Shelf:
             InvalidBundle: See `check_archive`.
             BundleTooLarge: See there too; said as soon as the pieces are too many.
         """
-        aside = await asyncio.to_thread(self._make_aside)
+        # Not in a thread: one who is cancelled while it makes the file never learns its name, and leaves it behind.
+        aside = self._make_aside()
         try:
             with aside:
                 digest = await _write(aside, pieces)

@@ -1,4 +1,4 @@
-"""Loops of the user's, with one worker; several are tried in integration/trainer/test_loops.py."""
+"""Loops of the user's, with one worker; several are tried in test_loops.py."""
 
 import json
 import warnings
