@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.trainer.test_train import DROPOUT, PLATEAU, curve
 from trana.trainer.train import train
 from trana.v1 import report_pb2, training_pb2
 from unit.trainer.specs import make_spec
-from unit.trainer.test_train import DROPOUT, PLATEAU, curve
 from unit.trainer.training import Killed, Trained, place, run
 
 SGD = {"sgd": {"learningRate": 0.1, "momentum": 0.9, "weightDecay": 0.01}}
