@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Needs no cluster, and so no turn of its own.
+SCORING := tests/integration/client/test_scoring.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
@@ -35,9 +37,9 @@ serve: $(READY) ## Start the service on this machine: 127.0.0.1:50051, metrics o
 .PHONY: test
 test: $(READY) ## Run every test (about a quarter of an hour on two cores)
 	@$(BIN)/pytest --numprocesses 2 --quiet tests/unit
-	@$(BIN)/pytest --numprocesses 2 --quiet tests/architecture tests/integration/trainer
+	@$(BIN)/pytest --numprocesses 2 --quiet tests/architecture tests/integration/trainer $(SCORING)
 	@# One after another: each of these has a cluster of its own.
-	@$(BIN)/pytest tests/integration/client tests/integration/cluster tests/e2e
+	@$(BIN)/pytest --ignore $(SCORING) tests/integration/client tests/integration/cluster tests/e2e
 
 .PHONY: test-unit
 test-unit: $(READY) ## Run the unit tests (seconds)

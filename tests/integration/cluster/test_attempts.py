@@ -113,18 +113,13 @@ async def test_poll_returns_at_the_start_and_then_only_after_the_wait(cluster: C
     assert 0.3 <= asyncio.get_running_loop().time() - began < 2
 
 
-async def test_an_exception_gives_its_cause_and_the_last_lines_of_its_traceback(
-    cluster: Cluster, key: AttemptKey
-) -> None:
+async def test_an_error_with_a_cause_is_told_in_its_own_words_alone(cluster: Cluster, key: AttemptKey) -> None:
     await start(cluster, key, "raise_in_rank_1")
     reports, ending = await followed(cluster, key)
     assert [data for _, data in reports] == [b"before"]
     assert ending.cause == Cause.CAUSE_DATA_ERROR
-    lines = ending.message.splitlines()
-    assert lines[0] == "rank 1: iris.csv has no column species"
-    assert lines[1] == "Traceback (most recent call last):"
-    assert lines[2].endswith("in raise_in_rank_1")
-    assert lines[-1] == "toy.UnreadableData: iris.csv has no column species"
+    # It was raised on purpose, with a sentence for the user: where in our code tells them nothing.
+    assert ending.message == "rank 1: iris.csv has no column species"
 
 
 async def test_leaving_by_sys_exit_is_no_good_end(cluster: Cluster, key: AttemptKey) -> None:
