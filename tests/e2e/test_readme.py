@@ -82,6 +82,8 @@ def test_every_command_of_the_readme_works(reader: dict[str, str]) -> None:
         accuracy, seconds = demo_figures(run.stdout)
         assert accuracy >= 0.93
         assert seconds < 60
+        # The demo, the first job, and one for each way in, a script among them.
+        assert len(re.findall(r"^\S+ SUCCEEDED$", run.stdout, flags=re.MULTILINE)) >= 7
         found = re.search(r"best validation loss\s+([0-9.e-]+) \(epoch", run.stdout)
         assert found is not None
         by_hand = [float(line) for line in run.stdout.splitlines() if re.fullmatch(r"0\.\d{6,}", line)]
