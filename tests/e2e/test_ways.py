@@ -1,4 +1,4 @@
-"""Examples over a real socket, on two workers: those that the README does not submit, Lightning and Keras among them."""
+"""Examples over a real socket, on two workers: those that the README does not submit, Lightning and Keras too."""
 
 from __future__ import annotations
 
