@@ -98,6 +98,8 @@ class Regression(Loss):
 def build_loss(loss: training_pb2.Loss, classes: Sequence[str] = (), class_counts: Sequence[int] = ()) -> Loss:
     """Builds the declared loss; meanings are those of torch.nn.functional.
 
+    But one: a mean of weighted losses is one over samples, where torch divides by the sum of the weights.
+
     Args:
         loss: The declared one.
         classes: Names of the classes, in order; only weights ask for them.
