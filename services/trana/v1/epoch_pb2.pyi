@@ -56,6 +56,7 @@ class Epoch(_message.Message):
     BEST_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    VAL_LOSS_SE_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Output only. Number of the epoch, from 1."""
     attempt: _builtins.int
@@ -74,6 +75,10 @@ class Epoch(_message.Message):
     """Output only. Optimiser steps since the start of the job."""
     best: _builtins.bool
     """Output only. Whether validation loss was the lowest so far."""
+    val_loss_se: _builtins.float
+    """Output only. Standard error of the difference between val_loss and that of the best epoch up to this one, paired
+    over the validation samples; 0 at a best epoch, unset where the samples' losses are not known.
+    """
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Output only. Further measures, such as "val_accuracy"."""
@@ -96,11 +101,14 @@ class Epoch(_message.Message):
         best: _builtins.bool = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        val_loss_se: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_val_loss_se", b"_val_loss_se", "create_time", b"create_time", "val_loss_se", b"val_loss_se"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "best", b"best", "create_time", b"create_time", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "learning_rate", b"learning_rate", "metrics", b"metrics", "samples_per_second", b"samples_per_second", "step", b"step", "train_loss", b"train_loss", "val_loss", b"val_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_val_loss_se", b"_val_loss_se", "attempt", b"attempt", "best", b"best", "create_time", b"create_time", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "learning_rate", b"learning_rate", "metrics", b"metrics", "samples_per_second", b"samples_per_second", "step", b"step", "train_loss", b"train_loss", "val_loss", b"val_loss", "val_loss_se", b"val_loss_se"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__val_loss_se: _TypeAlias = _typing.Literal["val_loss_se"]  # noqa: Y015
+    _WhichOneofArgType__val_loss_se: _TypeAlias = _typing.Literal["_val_loss_se", b"_val_loss_se"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__val_loss_se) -> _WhichOneofReturnType__val_loss_se | None: ...
 
 Global___Epoch: _TypeAlias = Epoch  # noqa: Y015

@@ -26,18 +26,21 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trana.v1 import cause_pb2 as trana_dot_v1_dot_cause__pb2
 from trana.v1 import checkpoint_pb2 as trana_dot_v1_dot_checkpoint__pb2
 from trana.v1 import epoch_pb2 as trana_dot_v1_dot_epoch__pb2
+from trana.v1 import fit_pb2 as trana_dot_v1_dot_fit__pb2
 from trana.v1 import job_pb2 as trana_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14trana/v1/event.proto\x12\x08trana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14trana/v1/cause.proto\x1a\x19trana/v1/checkpoint.proto\x1a\x14trana/v1/epoch.proto\x1a\x12trana/v1/job.proto\"\xd2\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x0cstate_change\x18\x03 \x01(\x0b\x32\x15.trana.v1.StateChangeH\x00\x12 \n\x05\x65poch\x18\x04 \x01(\x0b\x32\x0f.trana.v1.EpochH\x00\x12*\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x14.trana.v1.CheckpointH\x00\x42\t\n\x07payload\"\x9d\x01\n\x0bStateChange\x12&\n\nfrom_state\x18\x01 \x01(\x0e\x32\x12.trana.v1.JobState\x12$\n\x08to_state\x18\x02 \x01(\x0e\x32\x12.trana.v1.JobState\x12\x1e\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x0f.trana.v1.Cause\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14trana/v1/event.proto\x12\x08trana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14trana/v1/cause.proto\x1a\x19trana/v1/checkpoint.proto\x1a\x14trana/v1/epoch.proto\x1a\x12trana/v1/fit.proto\x1a\x12trana/v1/job.proto\"\x9d\x02\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x0cstate_change\x18\x03 \x01(\x0b\x32\x15.trana.v1.StateChangeH\x00\x12 \n\x05\x65poch\x18\x04 \x01(\x0b\x32\x0f.trana.v1.EpochH\x00\x12*\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x14.trana.v1.CheckpointH\x00\x12#\n\x03\x66it\x18\x06 \x01(\x0b\x32\x14.trana.v1.FitVerdictH\x00\x12$\n\x07warning\x18\x07 \x01(\x0b\x32\x11.trana.v1.WarningH\x00\x42\t\n\x07payload\"\x1a\n\x07Warning\x12\x0f\n\x07message\x18\x01 \x01(\t\"\x9d\x01\n\x0bStateChange\x12&\n\nfrom_state\x18\x01 \x01(\x0e\x32\x12.trana.v1.JobState\x12$\n\x08to_state\x18\x02 \x01(\x0e\x32\x12.trana.v1.JobState\x12\x1e\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x0f.trana.v1.Cause\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trana.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENT']._serialized_start=159
-  _globals['_EVENT']._serialized_end=369
-  _globals['_STATECHANGE']._serialized_start=372
-  _globals['_STATECHANGE']._serialized_end=529
+  _globals['_EVENT']._serialized_start=179
+  _globals['_EVENT']._serialized_end=464
+  _globals['_WARNING']._serialized_start=466
+  _globals['_WARNING']._serialized_end=492
+  _globals['_STATECHANGE']._serialized_start=495
+  _globals['_STATECHANGE']._serialized_end=652
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from trana.v1 import cause_pb2 as _cause_pb2
 from trana.v1 import checkpoint_pb2 as _checkpoint_pb2
 from trana.v1 import epoch_pb2 as _epoch_pb2
+from trana.v1 import fit_pb2 as _fit_pb2
 from trana.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
@@ -32,6 +33,8 @@ class Event(_message.Message):
     STATE_CHANGE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Output only. Counts the events of one job from 1, without a gap."""
     @_builtins.property
@@ -50,6 +53,14 @@ class Event(_message.Message):
     def checkpoint(self) -> _checkpoint_pb2.Checkpoint:
         """A checkpoint was published."""
 
+    @_builtins.property
+    def fit(self) -> _fit_pb2.FitVerdict:
+        """The label of the verdict on the fit changed."""
+
+    @_builtins.property
+    def warning(self) -> Global___Warning:
+        """Something speaks against the job's success, but does not forbid it."""
+
     def __init__(
         self,
         *,
@@ -58,16 +69,40 @@ class Event(_message.Message):
         state_change: Global___StateChange | None = ...,
         epoch: _epoch_pb2.Epoch | None = ...,
         checkpoint: _checkpoint_pb2.Checkpoint | None = ...,
+        fit: _fit_pb2.FitVerdict | None = ...,
+        warning: Global___Warning | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "payload", b"payload", "state_change", b"state_change"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "fit", b"fit", "payload", b"payload", "state_change", b"state_change", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "payload", b"payload", "sequence", b"sequence", "state_change", b"state_change"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "fit", b"fit", "payload", b"payload", "sequence", b"sequence", "state_change", b"state_change", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "epoch", "checkpoint"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "epoch", "checkpoint", "fit", "warning"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class Warning(_message.Message):
+    """A word of warning."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
+    """Output only. What it is about and what to do, in a sentence."""
+    def __init__(
+        self,
+        *,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Warning: _TypeAlias = Warning  # noqa: Y015
 
 @_typing.final
 class StateChange(_message.Message):

@@ -10,6 +10,8 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trana.v1 import cause_pb2 as _cause_pb2
+from trana.v1 import fit_pb2 as _fit_pb2
+from trana.v1 import layer_pb2 as _layer_pb2
 from trana.v1 import report_pb2 as _report_pb2
 from trana.v1 import training_pb2 as _training_pb2
 import builtins as _builtins
@@ -98,6 +100,11 @@ class Job(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     NUM_PARAMETERS_FIELD_NUMBER: _builtins.int
     NUM_TRAIN_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
+    NUM_VALIDATION_FIELD_NUMBER: _builtins.int
+    NUM_TEST_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. jobs/{job}."""
     state: Global___JobState.ValueType
@@ -120,6 +127,10 @@ class Job(_message.Message):
     """Output only. Learned parameters of the network; 0 until it is built."""
     num_train: _builtins.int
     """Output only. Samples in the training split; 0 until it is read."""
+    num_validation: _builtins.int
+    """Output only. Samples in the validation split; 0 until it is read."""
+    num_test: _builtins.int
+    """Output only. Samples in the test split; 0 until it is read, or where there is none."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """Immutable. What was asked."""
@@ -144,6 +155,18 @@ class Job(_message.Message):
     def result(self) -> _report_pb2.TrainingResult:
         """Output only. How the training ended; set in SUCCEEDED."""
 
+    @_builtins.property
+    def fit(self) -> _fit_pb2.FitVerdict:
+        """Output only. Whether it under- or overfits, since when, and what to do about it; unset before the first epoch."""
+
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[_layer_pb2.BuiltLayer]:
+        """Output only. The network layer by layer, once it is built. Left out of ListJobs and WatchJob."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What speaks against the job's success, but does not forbid it."""
+
     def __init__(
         self,
         *,
@@ -164,10 +187,15 @@ class Job(_message.Message):
         sequence: _builtins.int = ...,
         num_parameters: _builtins.int = ...,
         num_train: _builtins.int = ...,
+        fit: _fit_pb2.FitVerdict | None = ...,
+        num_validation: _builtins.int = ...,
+        num_test: _builtins.int = ...,
+        layers: _abc.Iterable[_layer_pb2.BuiltLayer] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_val_loss", b"_best_val_loss", "best_val_loss", b"best_val_loss", "create_time", b"create_time", "end_time", b"end_time", "result", b"result", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_val_loss", b"_best_val_loss", "best_val_loss", b"best_val_loss", "create_time", b"create_time", "end_time", b"end_time", "fit", b"fit", "result", b"result", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_val_loss", b"_best_val_loss", "attempt", b"attempt", "best_epoch", b"best_epoch", "best_val_loss", b"best_val_loss", "cause", b"cause", "create_time", b"create_time", "end_time", b"end_time", "epoch", b"epoch", "message", b"message", "name", b"name", "num_parameters", b"num_parameters", "num_train", b"num_train", "result", b"result", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_val_loss", b"_best_val_loss", "attempt", b"attempt", "best_epoch", b"best_epoch", "best_val_loss", b"best_val_loss", "cause", b"cause", "create_time", b"create_time", "end_time", b"end_time", "epoch", b"epoch", "fit", b"fit", "layers", b"layers", "message", b"message", "name", b"name", "num_parameters", b"num_parameters", "num_test", b"num_test", "num_train", b"num_train", "num_validation", b"num_validation", "result", b"result", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_val_loss: _TypeAlias = _typing.Literal["best_val_loss"]  # noqa: Y015
     _WhichOneofArgType__best_val_loss: _TypeAlias = _typing.Literal["_best_val_loss", b"_best_val_loss"]  # noqa: Y015

@@ -11,6 +11,8 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trana.v1 import checkpoint_pb2 as _checkpoint_pb2
 from trana.v1 import epoch_pb2 as _epoch_pb2
+from trana.v1 import fit_pb2 as _fit_pb2
+from trana.v1 import layer_pb2 as _layer_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -36,6 +38,8 @@ class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason
     """Early stopping's patience was used up."""
     STOP_REASON_REQUESTED: _StopReason.ValueType  # 3
     """Someone asked it to stop."""
+    STOP_REASON_VERDICT: _StopReason.ValueType  # 4
+    """The verdict on the fit was a confident OVERFITTING."""
 
 class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
     """Which rule ended a training."""
@@ -48,6 +52,8 @@ STOP_REASON_EARLY_STOPPING: StopReason.ValueType  # 2
 """Early stopping's patience was used up."""
 STOP_REASON_REQUESTED: StopReason.ValueType  # 3
 """Someone asked it to stop."""
+STOP_REASON_VERDICT: StopReason.ValueType  # 4
+"""The verdict on the fit was a confident OVERFITTING."""
 Global___StopReason: _TypeAlias = StopReason  # noqa: Y015
 
 @_typing.final
@@ -61,6 +67,7 @@ class Report(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -81,6 +88,10 @@ class Report(_message.Message):
     def result(self) -> Global___TrainingResult:
         """The training is done."""
 
+    @_builtins.property
+    def fit(self) -> _fit_pb2.FitVerdict:
+        """What the learning curve says now; after each epoch, and before a training ends because a loss is no number."""
+
     def __init__(
         self,
         *,
@@ -89,12 +100,13 @@ class Report(_message.Message):
         epoch: _epoch_pb2.Epoch | None = ...,
         checkpoint: _checkpoint_pb2.Checkpoint | None = ...,
         result: Global___TrainingResult | None = ...,
+        fit: _fit_pb2.FitVerdict | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "first_step", b"first_step", "payload", b"payload", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "first_step", b"first_step", "fit", b"fit", "payload", b"payload", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "first_step", b"first_step", "payload", b"payload", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "first_step", b"first_step", "fit", b"fit", "payload", b"payload", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["first_step", "epoch", "checkpoint", "result"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["first_step", "epoch", "checkpoint", "result", "fit"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -111,6 +123,7 @@ class FirstStep(_message.Message):
     NUM_TRAIN_FIELD_NUMBER: _builtins.int
     NUM_VALIDATION_FIELD_NUMBER: _builtins.int
     NUM_TEST_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
     resumed_from_epoch: _builtins.int
     """Epochs already done by earlier attempts; 0 for a fresh start."""
     num_parameters: _builtins.int
@@ -121,6 +134,10 @@ class FirstStep(_message.Message):
     """Samples in the validation split."""
     num_test: _builtins.int
     """Samples in the test split."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[_layer_pb2.BuiltLayer]:
+        """The network, layer by layer."""
+
     def __init__(
         self,
         *,
@@ -129,10 +146,11 @@ class FirstStep(_message.Message):
         num_train: _builtins.int = ...,
         num_validation: _builtins.int = ...,
         num_test: _builtins.int = ...,
+        layers: _abc.Iterable[_layer_pb2.BuiltLayer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_parameters", b"num_parameters", "num_test", b"num_test", "num_train", b"num_train", "num_validation", b"num_validation", "resumed_from_epoch", b"resumed_from_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "num_parameters", b"num_parameters", "num_test", b"num_test", "num_train", b"num_train", "num_validation", b"num_validation", "resumed_from_epoch", b"resumed_from_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

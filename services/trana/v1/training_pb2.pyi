@@ -145,6 +145,30 @@ MONITOR_VAL_LOSS: Monitor.ValueType  # 1
 """Validation loss, lower is better."""
 Global___Monitor: _TypeAlias = Monitor  # noqa: Y015
 
+class _StoppingRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StoppingRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StoppingRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STOPPING_RULE_UNSPECIFIED: _StoppingRule.ValueType  # 0
+    """The same as STOPPING_RULE_PATIENCE."""
+    STOPPING_RULE_PATIENCE: _StoppingRule.ValueType  # 1
+    """So many epochs without improvement."""
+    STOPPING_RULE_VERDICT: _StoppingRule.ValueType  # 2
+    """A confident verdict that the network overfits."""
+
+class StoppingRule(_StoppingRule, metaclass=_StoppingRuleEnumTypeWrapper):
+    """Which rule stops a training early."""
+
+STOPPING_RULE_UNSPECIFIED: StoppingRule.ValueType  # 0
+"""The same as STOPPING_RULE_PATIENCE."""
+STOPPING_RULE_PATIENCE: StoppingRule.ValueType  # 1
+"""So many epochs without improvement."""
+STOPPING_RULE_VERDICT: StoppingRule.ValueType  # 2
+"""A confident verdict that the network overfits."""
+Global___StoppingRule: _TypeAlias = StoppingRule  # noqa: Y015
+
 @_typing.final
 class TrainingSpec(_message.Message):
     """Everything that decides the result of a training, and nothing about where it runs.
@@ -1568,7 +1592,7 @@ Global___PlateauSchedule: _TypeAlias = PlateauSchedule  # noqa: Y015
 
 @_typing.final
 class EarlyStopping(_message.Message):
-    """Stops a training that no longer improves; the best checkpoint is kept in any case."""
+    """Stops a training that no longer improves, or that overfits; the best checkpoint is kept in any case."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1576,14 +1600,19 @@ class EarlyStopping(_message.Message):
     MIN_DELTA_FIELD_NUMBER: _builtins.int
     PATIENCE_FIELD_NUMBER: _builtins.int
     START_FROM_EPOCH_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
     monitor: Global___Monitor.ValueType
     """Optional. What is watched."""
     min_delta: _builtins.float
     """Optional. How much lower counts as an improvement."""
     patience: _builtins.int
-    """Required. Epochs without improvement before stopping."""
+    """Epochs without improvement before stopping. Required for PATIENCE; refused beside VERDICT, as are monitor and
+    min_delta.
+    """
     start_from_epoch: _builtins.int
     """Optional. Epochs before which the rule does not count."""
+    by: Global___StoppingRule.ValueType
+    """Optional. Which rule; PATIENCE where unset."""
     def __init__(
         self,
         *,
@@ -1591,10 +1620,11 @@ class EarlyStopping(_message.Message):
         min_delta: _builtins.float = ...,
         patience: _builtins.int = ...,
         start_from_epoch: _builtins.int = ...,
+        by: Global___StoppingRule.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_delta", b"min_delta", "monitor", b"monitor", "patience", b"patience", "start_from_epoch", b"start_from_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "min_delta", b"min_delta", "monitor", b"monitor", "patience", b"patience", "start_from_epoch", b"start_from_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
