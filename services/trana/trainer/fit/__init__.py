@@ -4,7 +4,7 @@ Pure: numbers in, a message out; no torch, no clock, no files. `verdict` judges 
 the same while they grow, `should_stop` says whether a verdict is sure enough to end a training.
 """
 
-from trana.trainer.fit.tracker import FitTracker
 from trana.trainer.fit.judging import should_stop, verdict
+from trana.trainer.fit.tracker import FitTracker
 
 __all__ = ["FitTracker", "should_stop", "verdict"]
