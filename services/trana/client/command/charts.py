@@ -10,37 +10,57 @@ from rich.text import Text
 from trana.client.command.progress import Best
 from trana.v1 import epoch_pb2
 
-_TRAINING, _VALIDATION, _BEST = "cyan", "orange", "green"
+_TRAINING, _VALIDATION, _BEST, _ONSET = "cyan", "orange", "green", "red"
 # Losses that differ by more are drawn on a logarithmic scale: on a linear one the end would be a flat line.
 _LOG_FROM_RATIO = 50
 _MIN_WIDTH, _MIN_HEIGHT = 30, 5
 
 
-def draw_curves(epochs: Sequence[epoch_pb2.Epoch], best: Best | None, *, width: int, height: int) -> Group:
-    """Draws training and validation loss over epochs, the best epoch marked.
+def draw_curves(
+    epochs: Sequence[epoch_pb2.Epoch], best: Best | None, *, onset: int = 0, width: int, height: int
+) -> Group:
+    """Draws training and validation loss over epochs, the best epoch marked, and the one where overfitting began.
 
     Args:
         epochs: The curve, in order; losses that are not finite are left out.
         best: The epoch to mark.
+        onset: The epoch at which validation loss turned; 0 where it has not.
         width: Columns, legend and axes included.
         height: Rows, the legend's included.
     """
-    legend = Text.assemble(
-        ("━━ ", "cyan"), "training loss   ", ("━━ ", "yellow"), "validation loss", no_wrap=True, overflow="ellipsis"
-    )
+    # What an attempt from before the onset makes again is not there to be marked.
+    onset = onset if epochs and epochs[0].epoch <= onset <= epochs[-1].epoch else 0
+    legend = _legend(best, onset, is_wide=_is_wide(epochs), width=width)
+    rows = max(height - len(legend), _MIN_HEIGHT)
+    drawn = _draw(_thin(epochs, 4 * width), best, onset, max(width, _MIN_WIDTH), rows)
+    return Group(*legend, Text.from_ansi(drawn, no_wrap=True, overflow="crop"))
+
+
+def _legend(best: Best | None, onset: int, *, is_wide: bool, width: int) -> list[Text]:
+    """Explains the lines and marks, on a second row where one is too narrow for all of them."""
+    lines = Text.assemble(("━━ ", "cyan"), "training loss   ", ("━━ ", "yellow"), "validation loss")
+    marks = Text()
     if best is not None:
-        legend.append("   ● ", "green").append(f"best: epoch {best.epoch}")
-    if _is_wide(epochs):
-        legend.append("   (logarithmic)", "dim")
-    drawn = _draw(_thin(epochs, 4 * width), best, max(width, _MIN_WIDTH), max(height - 1, _MIN_HEIGHT))
-    return Group(legend, Text.from_ansi(drawn, no_wrap=True, overflow="crop"))
+        marks.append("   ● ", "green").append(f"best: epoch {best.epoch}")
+    if onset:
+        marks.append("   │ ", "red").append(f"onset: epoch {onset}")
+    if is_wide:
+        marks.append("   (logarithmic)", "dim")
+    whole = lines + marks
+    legend = [whole] if whole.cell_len <= width or not onset else [lines, marks[len("   ") :]]
+    for text in legend:
+        text.no_wrap, text.overflow = True, "ellipsis"
+    return legend
 
 
-def _draw(epochs: Sequence[epoch_pb2.Epoch], best: Best | None, width: int, height: int) -> str:
+def _draw(epochs: Sequence[epoch_pb2.Epoch], best: Best | None, onset: int, width: int, height: int) -> str:
     plotext.clear_figure()
     plotext.limit_size(False, False)
     plotext.plot_size(width, height)
     plotext.theme("clear")
+    if onset:
+        # A line from top to bottom, and first: the dot of a best epoch in the same column lies over it, both in sight.
+        plotext.vline(onset, _ONSET)
     for name, colour in (("train_loss", _TRAINING), ("val_loss", _VALIDATION)):
         points = [(e.epoch, getattr(e, name)) for e in epochs if math.isfinite(getattr(e, name))]
         if points:

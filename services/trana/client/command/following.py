@@ -50,15 +50,19 @@ def conclude(
     from rich.text import Text
 
     from trana.client.command.printing import show
-    from trana.client.command.summary import load_lines, result_lines
-    from trana.client.command.words import job_id, reason, state_name
+    from trana.client.command.summary import load_lines, result_lines, verdict_table
+    from trana.client.words import job_id, reason, state_name
 
     ending = f"{job_id(job.name)} {state_name(job.state)}"
     show(Text(": ".join(filter(None, (ending, reason(job)))), "bold"))
+    results, verdict = result_lines(job, checkpoints), verdict_table(job)
+    if results:
+        show(*results, unbroken=True)
+    if verdict is not None:
+        show(verdict)
     if job.HasField("best_val_loss"):
         pull = f"Fetch the best checkpoint with `trana pull {job_id(job.name)}`."
-        lines = [Text(line, "dim") for line in load_lines(job, checkpoints) or [pull]]
-        show(*result_lines(job, checkpoints), *lines, unbroken=True)
+        show(*(Text(line, "dim") for line in load_lines(job, checkpoints) or [pull]), unbroken=True)
     if logs:
         show(Text.assemble(("logs  ", "dim"), logs), unbroken=True)
 
@@ -80,7 +84,7 @@ def find_logs(client: "Client", job: "job_pb2.Job") -> str:
 def tell_how_to_go_on(job: str, settings: Settings) -> typer.Exit:
     """Says after Ctrl-C that the job goes on, and returns what to raise."""
     from trana.client.command.options import DEFAULT_SERVER
-    from trana.client.command.words import job_id
+    from trana.client.words import job_id
 
     server = "" if settings.server == DEFAULT_SERVER else f" --server {settings.server}"
     identity = job_id(job)
@@ -116,14 +120,18 @@ def _follow_lines(client: "Client", job: "job_pb2.Job", after_sequence: int) -> 
 def _follow_live(client: "Client", job: "job_pb2.Job") -> "job_pb2.Job":
     from rich.live import Live
 
-    from trana.client.command.live import LiveView
+    from trana.client.command.live import LiveView, notice
     from trana.client.command.printing import console
     from trana.client.command.progress import Progress
 
     progress = Progress(job)
-    with Live(LiveView(progress), console=console(), refresh_per_second=5, vertical_overflow="crop"):
+    with Live(LiveView(progress), console=console(), refresh_per_second=5, vertical_overflow="crop") as live:
         for response in client.watch(job.name, on_break=progress.interrupt):
             progress.add(response)
+            news = notice(response)
+            if news is not None:
+                # Stays above the view, which shows only how things are now.
+                live.console.print(news)
     return progress.job
 
 

@@ -77,8 +77,8 @@ def cancel(context: typer.Context, job: JobArgument, server: ServerOption = None
     """Ask a job to end; its checkpoints stay. Nothing changes for one that has ended."""
     settings = settings_of(context, server, output)
     from trana.client.command.printing import write_json
-    from trana.client.command.words import job_id, state_name
     from trana.client.watching import FINAL_STATES
+    from trana.client.words import job_id, state_name
     from trana.v1 import job_pb2
 
     with settings.client() as client:

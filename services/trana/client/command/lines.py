@@ -1,8 +1,9 @@
-"""A watched job as lines of text, for logs and pipes: one for each change of state and each epoch."""
+"""A watched job as lines of text, for logs and pipes: one for each event that tells something new."""
 
 from trana.client.command.live import describe_epoch, describe_speed
-from trana.client.command.words import cause_name, job_id, local_time, of_epochs, state_name
+from trana.client.command.verdicts import notice_text
 from trana.client.watching import FINAL_STATES
+from trana.client.words import cause_name, job_id, local_time, of_epochs, state_name
 from trana.v1 import event_pb2, job_service_pb2
 
 
@@ -25,6 +26,10 @@ def _tell(event: event_pb2.Event, epochs: int) -> str:
         case "epoch":
             line = describe_epoch(event.epoch).plain.removeprefix(f"epoch {event.epoch.epoch}")
             return f"epoch {of_epochs(event.epoch.epoch, epochs)}{line}  {describe_speed(event.epoch)}".rstrip()
+    notice = notice_text(event)
+    if notice is not None:
+        # A line for each event, whatever it holds: programs count on it.
+        return " ".join(notice.plain.splitlines())
     return f"event {event.sequence}, of a kind that this client does not know"
 
 

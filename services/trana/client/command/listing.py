@@ -6,10 +6,21 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from trana.client.command.words import STATE_STYLES, job_id, local_time, of_epochs, reason, state_name
+from trana.client.words import (
+    FIT_STYLES,
+    STATE_STYLES,
+    fit_name,
+    has_verdict,
+    job_id,
+    local_time,
+    of_epochs,
+    reason,
+    state_name,
+)
 from trana.v1 import job_pb2
 
 _COLUMNS = ("JOB", "STATE", "EPOCH", "BEST LOSS", "WORKERS", "CREATED")
+_WITH_FIT = ("JOB", "STATE", "EPOCH", "BEST LOSS", "FIT", "WORKERS", "CREATED")
 # What may be folded where there is no room; an id that is cut short could not be typed.
 _FOLDING = ("JOB", "CREATED")
 _MIN_MESSAGE = 8
@@ -23,16 +34,16 @@ def list_table(jobs: Sequence[job_pb2.Job], *, width: int) -> Table:
         jobs: In the order to show.
         width: Columns to fill at most.
     """
-    rows = [_row(job) for job in jobs]
+    columns = _WITH_FIT if any(map(has_verdict, jobs)) else _COLUMNS
+    rows = [[cell for name, cell in _row(job).items() if name in columns] for job in jobs]
     messages = [_first_line(reason(job)) for job in jobs]
     gap = 2 if width >= _WIDE else 1
     taken = sum(
-        gap + max(cell_len(name), *(cell_len(row[column].plain) for row in rows))
-        for column, name in enumerate(_COLUMNS)
+        gap + max(cell_len(name), *(cell_len(row[column].plain) for row in rows)) for column, name in enumerate(columns)
     )
     longest = max(cell_len("MESSAGE"), *map(cell_len, messages))
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
-    for name in _COLUMNS:
+    for name in columns:
         table.add_column(name, no_wrap=name not in _FOLDING, overflow="fold")
     # Its width is settled here: left to the table, one long message takes the room of every other column.
     room = min(longest, max(_MIN_MESSAGE, width - taken))
@@ -42,16 +53,18 @@ def list_table(jobs: Sequence[job_pb2.Job], *, width: int) -> Table:
     return table
 
 
-def _row(job: job_pb2.Job) -> list[Text]:
-    state = state_name(job.state)
-    return [
-        Text(job_id(job.name)),
-        Text(state, STATE_STYLES.get(state, "")),
-        Text(of_epochs(job.epoch, job.spec.training.epochs)),
-        Text(f"{job.best_val_loss:.6g}" if job.HasField("best_val_loss") else ""),
-        Text(str(job.spec.resources.num_workers)),
-        Text(f"{local_time(job.create_time):%m-%d %H:%M}"),
-    ]
+def _row(job: job_pb2.Job) -> dict[str, Text]:
+    """Returns the cells of a job by the names of their columns."""
+    state, fit = state_name(job.state), fit_name(job.fit.label)
+    return {
+        "JOB": Text(job_id(job.name)),
+        "STATE": Text(state, STATE_STYLES.get(state, "")),
+        "EPOCH": Text(of_epochs(job.epoch, job.spec.training.epochs)),
+        "BEST LOSS": Text(f"{job.best_val_loss:.6g}" if job.HasField("best_val_loss") else ""),
+        "FIT": Text(fit, FIT_STYLES.get(fit, "")),
+        "WORKERS": Text(str(job.spec.resources.num_workers)),
+        "CREATED": Text(f"{local_time(job.create_time):%m-%d %H:%M}"),
+    }
 
 
 def _first_line(text: str) -> str:

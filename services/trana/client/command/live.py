@@ -8,11 +8,23 @@ from rich.text import Text
 
 from trana.client.command.charts import draw_curves
 from trana.client.command.progress import Progress, best_of, remaining_seconds
-from trana.client.command.words import STATE_STYLES, duration, job_id, number, of_epochs, reason, resources, state_name
+from trana.client.command.verdicts import notice_text, verdict_text
 from trana.client.watching import FINAL_STATES
-from trana.v1 import epoch_pb2, job_pb2
+from trana.client.words import (
+    STATE_STYLES,
+    duration,
+    has_verdict,
+    job_id,
+    local_time,
+    number,
+    of_epochs,
+    reason,
+    resources,
+    state_name,
+)
+from trana.v1 import epoch_pb2, job_pb2, job_service_pb2
 
-_CHART_ROWS, _ROWS_BESIDE_CHART = 18, 9
+_CHART_ROWS, _ROWS_BESIDE_CHART = 18, 10
 _VALIDATION = "val_"
 _TRAINING_STATES = (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_PAUSING, job_pb2.JOB_STATE_CANCELLING)
 
@@ -23,7 +35,7 @@ class LiveView:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._spinner = Spinner("dots", style="cyan")
-        self._chart: tuple[tuple[int, int, int], RenderableType] | None = None
+        self._chart: tuple[tuple[int, int, int, int], RenderableType] | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         epochs = self._progress.epochs
@@ -37,6 +49,9 @@ class LiveView:
             yield self._curves(epochs, options.max_width, rows)
         if epochs:
             yield describe_epoch(epochs[-1])
+        verdict = self._verdict()
+        if verdict is not None:
+            yield verdict
 
     def _header(self) -> RenderableType:
         job = self._progress.job
@@ -60,6 +75,16 @@ class LiveView:
         if self._progress.notice:
             return Text(self._progress.notice, "yellow")
         return Text(reason(job), "red" if job.cause else "dim")
+
+    def _verdict(self) -> Text | None:
+        job = self._progress.job
+        # Once it has ended the summary that follows has it, in full.
+        if not has_verdict(job) or job.state in FINAL_STATES:
+            return None
+        text = verdict_text(job.fit)
+        # On one row, so that the view keeps its height; what is cut off was printed whole when the verdict changed.
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
 
     def _bar(self, epochs: list[epoch_pb2.Epoch]) -> RenderableType:
         job = self._progress.job
@@ -93,10 +118,23 @@ class LiveView:
 
     def _curves(self, epochs: list[epoch_pb2.Epoch], width: int, rows: int) -> RenderableType:
         # Drawing takes milliseconds, and the view is drawn several times a second.
-        key = (len(epochs), width, rows)
+        onset = self._progress.job.fit.onset_epoch
+        key = (len(epochs), width, rows, onset)
         if self._chart is None or self._chart[0] != key:
-            self._chart = (key, draw_curves(epochs, best_of(epochs), width=width, height=rows))
+            self._chart = (key, draw_curves(epochs, best_of(epochs), onset=onset, width=width, height=rows))
         return self._chart[1]
+
+
+def notice(response: job_service_pb2.WatchJobResponse) -> RenderableType | None:
+    """Lays out an event that stays in sight above the view, its later lines indented; None for one that need not."""
+    text = notice_text(response.event)
+    if text is None:
+        return None
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(f"{local_time(response.event.create_time):%H:%M:%S}", text)
+    return grid
 
 
 def describe_epoch(epoch: epoch_pb2.Epoch) -> Text:

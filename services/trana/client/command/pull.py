@@ -53,9 +53,9 @@ def pull(
 
 def _download(client: "Client", job: str, kind: Kind, folder: Path | None) -> Path:
     """Downloads a checkpoint; of a job that has ended without one it is said that none will come."""
-    from trana.client.command.words import state_name
     from trana.client.errors import NotFound
     from trana.client.watching import FINAL_STATES
+    from trana.client.words import state_name
 
     try:
         return client.download(job, kind.value, folder)

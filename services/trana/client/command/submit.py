@@ -223,7 +223,7 @@ def showing_upload() -> "Iterator[Progress]":
 
 def _answer(job: "job_pb2.Job", settings: Settings, *, validate_only: bool) -> None:
     from trana.client.command.printing import write_json
-    from trana.client.command.words import job_id, state_name
+    from trana.client.words import job_id, state_name
 
     if settings.is_json:
         write_json(job)

@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 from rich.table import Table
 from rich.text import Text
 
-from trana.client.command.words import (
+from trana.client.command.verdicts import Rows, verdict_rows, warning_rows
+from trana.client.words import (
     STATE_STYLES,
     cause_name,
     duration,
@@ -17,8 +18,9 @@ from trana.client.command.words import (
     of_epochs,
     resources,
     state_name,
+    stop_reason,
 )
-from trana.v1 import checkpoint_pb2, code_pb2, job_pb2, report_pb2, training_pb2
+from trana.v1 import checkpoint_pb2, code_pb2, job_pb2, training_pb2
 
 _BUNDLE_CHARACTERS = len("bundles/") + 12
 
@@ -34,7 +36,7 @@ def job_table(job: job_pb2.Job, *, logs: str = "") -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     state = state_name(job.state)
-    rows: list[tuple[str, str | Text]] = [
+    rows: Rows = [
         ("job", Text(job_id(job.name), "bold")),
         ("display name", job.spec.display_name),
         ("state", Text(state, STATE_STYLES.get(state, ""))),
@@ -50,13 +52,33 @@ def job_table(job: job_pb2.Job, *, logs: str = "") -> Table:
         ("attempt", str(job.attempt or "")),
         ("epochs", of_epochs(job.epoch, job.spec.training.epochs, " of ")),
         *_result_rows(job),
+        *verdict_rows(job),
+        *warning_rows(job),
         *_times(job),
         ("logs", logs),
     ]
+    _fill(table, rows)
+    return table
+
+
+def verdict_table(job: job_pb2.Job) -> Table | None:
+    """Lays out what a job that has ended is told of its fit, as short as can be; None where there is no verdict."""
+    rows = [*verdict_rows(job, short=True), *warning_rows(job)]
+    if not rows:
+        return None
+    table = Table.grid(padding=(0, 2))
+    # As wide as the names of `result_lines`, which stand above.
+    widest = max(len(name) for name, _ in [*_result_rows(job), *rows])
+    table.add_column(style="dim", no_wrap=True, min_width=widest)
+    table.add_column(overflow="fold")
+    _fill(table, rows)
+    return table
+
+
+def _fill(table: Table, rows: Rows) -> None:
     for name, value in rows:
         if value:
-            table.add_row(name, value if isinstance(value, Text) else Text(value))
-    return table
+            table.add_row(name, Text(value) if isinstance(value, str) else value)
 
 
 def _result_rows(job: job_pb2.Job) -> list[tuple[str, str | Text]]:
@@ -68,8 +90,7 @@ def _result_rows(job: job_pb2.Job) -> list[tuple[str, str | Text]]:
     for name, value in sorted(job.result.test_metrics.items()):
         rows.append((name.replace("_", " "), Text(repr(value), "green")))
     if job.result.stop_reason:
-        reason = report_pb2.StopReason.Name(job.result.stop_reason).removeprefix("STOP_REASON_")
-        rows.append(("ended by", reason.lower().replace("_", " ")))
+        rows.append(("ended by", stop_reason(job)))
     return rows
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from trana.v1 import cause_pb2, job_pb2
+    from trana.v1 import cause_pb2, fit_pb2, job_pb2
 
 STATE_STYLES = {
     "QUEUED": "yellow",
@@ -18,6 +18,14 @@ STATE_STYLES = {
     "SUCCEEDED": "bold green",
     "FAILED": "bold red",
     "CANCELLED": "magenta",
+}
+
+FIT_STYLES = {
+    "UNDETERMINED": "dim",
+    "UNDERFITTING": "bold yellow",
+    "GOOD_FIT": "bold green",
+    "OVERFITTING": "bold red",
+    "DIVERGED": "bold magenta",
 }
 
 
@@ -39,6 +47,55 @@ def cause_name(cause: "cause_pb2.Cause.ValueType") -> str:
         return "" if cause == cause_pb2.CAUSE_UNSPECIFIED else cause_pb2.Cause.Name(cause).removeprefix("CAUSE_")
     except ValueError:
         return str(cause)
+
+
+def fit_name(label: "fit_pb2.FitLabel.ValueType") -> str:
+    """Writes what a verdict says without its prefix; nothing where nothing was said yet."""
+    from trana.v1 import fit_pb2
+
+    try:
+        return "" if label == fit_pb2.FIT_LABEL_UNSPECIFIED else fit_pb2.FitLabel.Name(label).removeprefix("FIT_LABEL_")
+    except ValueError:
+        return str(label)
+
+
+def has_verdict(job: "job_pb2.Job") -> bool:
+    """Whether anything was said of a job's fit."""
+    return bool(job.fit.label)
+
+
+def headline(verdict: "fit_pb2.FitVerdict") -> str:
+    """Writes a verdict on a line: OVERFITTING since epoch 17 (confidence 0.97)."""
+    since = f" since epoch {verdict.onset_epoch}" if verdict.onset_epoch else ""
+    sure = f" (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
+    return f"{fit_name(verdict.label)}{since}{sure}"
+
+
+def waste(verdict: "fit_pb2.FitVerdict") -> str:
+    """Writes what was trained since the best epoch; nothing where that was the last."""
+    if not verdict.epochs_since_best:
+        return ""
+    share = f", {100 * verdict.wasted_share:.0f} % of the training" if verdict.wasted_share else ""
+    time = f" ({duration(verdict.wasted_seconds)}{share})" if verdict.wasted_seconds else ""
+    return f"{number(verdict.epochs_since_best, 'epoch')}{time}"
+
+
+def stop_reason(job: "job_pb2.Job") -> str:
+    """Writes which rule ended a training; nothing where none has."""
+    from trana.v1 import report_pb2
+
+    match job.result.stop_reason:
+        case report_pb2.STOP_REASON_UNSPECIFIED:
+            return ""
+        case report_pb2.STOP_REASON_EARLY_STOPPING:
+            return f"early stopping: no better for {number(job.spec.training.early_stopping.patience, 'epoch')}"
+        case report_pb2.STOP_REASON_VERDICT:
+            return "early stopping: the verdict that it overfits"
+        case report_pb2.STOP_REASON_EPOCHS_DONE:
+            return "epochs done"
+        case report_pb2.STOP_REASON_REQUESTED:
+            return "a request to stop"
+    return str(job.result.stop_reason)
 
 
 def reason(job: "job_pb2.Job") -> str:
