@@ -49,6 +49,10 @@ test-unit: $(READY) ## Run the unit tests (seconds)
 bench: $(READY) ## Measure against what one would use instead
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
 
+.PHONY: bench-verdict
+bench-verdict: $(READY) ## Train hundreds of networks and score the verdict on the fit (half an hour; CURVES=stored: seconds)
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.verdict $(if $(CURVES),--curves $(CURVES))
+
 .PHONY: check
 check: $(READY) ## Lint, types, import contracts, the contract's rules and drift
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
