@@ -4,12 +4,16 @@ Buffers are among them, as a checkpoint holds them too. A size is None where the
 not tell it; the tensors of a user's layer are not known at all.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from google.protobuf.message import Message
 
 from trana.spec.shapes import Shape, layer_shapes
 from trana.v1 import network_pb2
+
+# What a batch normalisation counts rather than learns.
+_BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
 
 def parameter_shapes(network: network_pb2.Network, input_shape: Shape | None) -> dict[str, Shape]:
@@ -23,6 +27,26 @@ def parameter_shapes(network: network_pb2.Network, input_shape: Shape | None) ->
         ShapeError: If a layer cannot take what the one before it gives.
     """
     return {name: shape for name, shape in _walk(network.layers, input_shape, "") if shape is not None}
+
+
+def count_parameters(network: network_pb2.Network, input_shape: Shape | None) -> int | None:
+    """Returns how many numbers a network learns; None where a layer is the user's, or a size is not known.
+
+    Args:
+        network: A network that keeps the declared rules.
+        input_shape: Shape of one sample, without the batch dimension; None where it is not known.
+
+    Raises:
+        ShapeError: If a layer cannot take what the one before it gives.
+    """
+    total = 0
+    for name, shape in _walk(network.layers, input_shape, ""):
+        sizes = None if shape is None else [size for size in shape if size is not None]
+        if shape is None or sizes is None or len(sizes) < len(shape):
+            return None
+        if name.rpartition(".")[2] not in _BUFFERS:
+            total += math.prod(sizes)
+    return total
 
 
 def first_difference(

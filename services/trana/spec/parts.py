@@ -35,6 +35,7 @@ def check_parts(training: training_pb2.TrainingSpec) -> list[Violation]:
         *_check_dataset(training),
         *_check_metrics(training),
         *_check_augmentation(training),
+        *_check_stopping(training),
         *_check_loop(training),
     ]
 
@@ -142,6 +143,27 @@ def _check_augmentation(training: training_pb2.TrainingSpec) -> Iterator[Violati
     if first == "embedding" and (training.augmentation.noise_stddev or training.augmentation.mixup_alpha):
         description = "cannot change ids, which network.layers[0].embedding looks up"
         yield Violation("augmentation", description, "augmentation.ids")
+
+
+def _check_stopping(training: training_pb2.TrainingSpec) -> Iterator[Violation]:
+    """Yields what the rule that stops a training lacks, and what belongs to the other one."""
+    if not training.HasField("early_stopping"):
+        return
+    rule = training.early_stopping
+    if rule.by != training_pb2.STOPPING_RULE_VERDICT:
+        if rule.patience < 1:
+            description = (
+                f"must be at least 1, not {rule.patience}: epochs without improvement before stopping; or write "
+                "by: VERDICT, which needs no patience"
+            )
+            yield Violation("early_stopping.patience", description, "int32.gte")
+        return
+    for name in ("patience", "monitor", "min_delta"):
+        if getattr(rule, name):
+            description = (
+                "is not for by: VERDICT, which asks whether the network overfits; leave it out, or leave by out"
+            )
+            yield Violation(f"early_stopping.{name}", description, "early_stopping.by")
 
 
 def _check_loop(training: training_pb2.TrainingSpec) -> Iterator[Violation]:

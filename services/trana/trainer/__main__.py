@@ -16,7 +16,7 @@ from trana.spec.read import SpecError, read_job
 from trana.spec.validate import validate
 from trana.spec.violation import Violation
 from trana.trainer.errors import OtherSpecError, TrainingError
-from trana.v1 import epoch_pb2, job_pb2, report_pb2
+from trana.v1 import epoch_pb2, fit_pb2, job_pb2, report_pb2
 
 _EXAMPLE = """\
 examples:
@@ -99,6 +99,7 @@ class _Printer:
         self._epochs = epochs
         self._folder = folder
         self._attempt = attempt
+        self._fit = fit_pb2.FitVerdict()
 
     def __call__(self, message: bytes) -> None:
         report = report_pb2.Report.FromString(message)
@@ -107,6 +108,8 @@ class _Printer:
                 self._first_step(report.first_step)
             case "epoch":
                 self._epoch(report.epoch)
+            case "fit":
+                self._follow(report.fit)
             case "result":
                 self._result(report.result)
 
@@ -131,6 +134,13 @@ class _Printer:
             f"{'  best' if epoch.best else ''}"
         )
 
+    def _follow(self, fit: fit_pb2.FitVerdict) -> None:
+        """Says what the curve tells, when that changes; no word of its beginning, which tells nothing yet."""
+        changed = fit.label != (self._fit.label or fit_pb2.FIT_LABEL_UNDETERMINED)
+        self._fit = fit
+        if changed:
+            _say(_describe(fit))
+
     def _result(self, result: report_pb2.TrainingResult) -> None:
         _say(_REASONS[result.stop_reason])
         if not result.best_epoch:
@@ -139,12 +149,23 @@ class _Printer:
         _say(f"best validation loss: {result.best_val_loss!r} (epoch {result.best_epoch})")
         for name, value in sorted(result.test_metrics.items()):
             _say(f"{name}: {value!r}")
+        if self._fit.label:
+            _say(" ".join([f"{_describe(self._fit)}.", *self._fit.evidence]))
+        for advice in self._fit.advice[:1]:
+            _say(f"advice: {advice.text}")
         _say(f"checkpoint: {self._folder.resolve() / 'checkpoints' / 'best'}")
+
+
+def _describe(fit: fit_pb2.FitVerdict) -> str:
+    onset = f" since epoch {fit.onset_epoch}" if fit.onset_epoch else ""
+    label = fit_pb2.FitLabel.Name(fit.label).removeprefix("FIT_LABEL_")
+    return f"fit: {label}{onset} (confidence {fit.confidence:.2f}, as of epoch {fit.epoch})"
 
 
 _REASONS = {
     report_pb2.STOP_REASON_EPOCHS_DONE: "all epochs are done",
     report_pb2.STOP_REASON_EARLY_STOPPING: "stopped early: the validation loss no longer improves",
+    report_pb2.STOP_REASON_VERDICT: "stopped by the verdict: the network overfits",
     report_pb2.STOP_REASON_REQUESTED: "stopped on request; the same command goes on from the last checkpoint",
 }
 

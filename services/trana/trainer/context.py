@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from trana.trainer.checkpoint import Checkpoints
 from trana.trainer.code import to_python
@@ -33,7 +34,7 @@ from trana.trainer.group import gather, share
 from trana.trainer.keeping import Kept, check_names
 from trana.trainer.loading import load_together
 from trana.trainer.meeting import Meeting
-from trana.trainer.network import build_network, count_parameters
+from trana.trainer.network import build_network
 from trana.trainer.objective.build import build_module
 from trana.trainer.place import Place
 from trana.trainer.random_state import random_state, seed_all
@@ -77,7 +78,7 @@ class Context:
         self._place = place
         self._meeting = Meeting(place)
         self._pace = Pace()
-        self._num_parameters = 0
+        self._noted = False
         self._dataset = load_together(spec, place) if spec.HasField("dataset") else None
         self.classes = self._dataset.classes if self._dataset else ()
         self.input_shape = self._dataset.input_shape if self._dataset else ()
@@ -87,6 +88,7 @@ class Context:
         self.test = self._shard(feeds.test) if feeds and feeds.test else None
         checkpoints = Checkpoints(spec, self._dataset, place)
         self._record = Record(spec, checkpoints, Reporter(report, place), place)
+        self._record.note_samples(*[len(shard) if shard else 0 for shard in (self.train, self.validation, self.test)])
         # The same on every rank, for weights that are drawn by hand.
         seed_all(spec.seed)
 
@@ -112,7 +114,8 @@ class Context:
         # A constructor may draw from a generator that no seed reaches.
         share([tensor.detach() for tensor in (*network.parameters(), *network.buffers())], self._place)
         self._record.initialise(network)
-        self._num_parameters = count_parameters(network)
+        self._noted = True
+        self._record.note_network(network, spec.network if spec.HasField("network") else None, self.input_shape)
         seed_all(spec.seed)
         return network
 
@@ -213,6 +216,7 @@ class Context:
             UserError: If something else is among them.
         """
         check_names(objects)
+        self._note_network(objects)
         # Rank 0's objects are the ones that are kept.
         if not self._meeting.gather("save", float(len(objects)))[0][0]:
             return
@@ -234,6 +238,7 @@ class Context:
             UserError: If something was not saved, or has another shape now.
         """
         self._meeting.gather("restore")
+        self._note_network(objects)
         epoch = self._record.restore(objects)
         self._pace.steps = self._record.progress.history[-1].step if self._record.progress.history else 0
         return epoch
@@ -287,9 +292,16 @@ class Context:
     def _shard(self, feed: Any) -> Shard:
         return Shard(feed, self.spec, self._place, pace=self._pace, on_first_batch=self._tell_first_step)
 
+    def _note_network(self, objects: Mapping[str, Any]) -> None:
+        """Takes note of a network of the loop's own making, of which nothing else is heard."""
+        network = objects.get("network")
+        # One that waits for its first samples is noted when it is saved.
+        if not self._noted and isinstance(network, nn.Module) and not any(map(is_lazy, network.parameters())):
+            self._noted = True
+            self._record.note_network(network)
+
     def _tell_first_step(self) -> None:
-        sizes = [len(shard) if shard else 0 for shard in (self.train, self.validation, self.test)]
-        self._record.tell_first_step(self._num_parameters, *sizes)
+        self._record.tell_first_step()
 
 
 def _learned(of: Gradients) -> list[Tensor]:

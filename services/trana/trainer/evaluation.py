@@ -4,14 +4,21 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trana.trainer.feeding import Batch, Feed
+from trana.trainer.feeding import Batch, Feed, chunk_size
 from trana.trainer.group import gather, sum_over_ranks
 from trana.trainer.measures import Measure, Measures, mean_of_logged, results
 from trana.trainer.objective.objective import Measured, Objective
+from trana.trainer.pairing import Losses
 from trana.trainer.place import Place
+
+# The split whose losses are compared from epoch to epoch, sample by sample.
+_PAIRED = "val"
+# Of more samples the sums of chunks do as well, and checkpoints stay small.
+_MAX_PAIRED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +28,13 @@ class Evaluation:
     Attributes:
         loss: The same on every rank.
         metrics: Measures besides the loss, under names such as val_accuracy; all of them on rank 0 alone.
+        losses: Of the samples of the validation split, the same bits on every rank: each by itself where the objective
+            gives them and they are not too many, else summed up by chunk. None for other splits.
     """
 
     loss: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    losses: Losses | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,12 @@ class Evaluator:
         """
         objective.eval()
         objective.on_evaluation_begin(split)
-        sums = torch.zeros(3, feed.num_chunks, dtype=torch.float64, device=self.place.device)
+        one_by_one = split == _PAIRED and objective.declared_loss is not None and len(feed) <= _MAX_PAIRED
+        size = chunk_size(len(feed))
+        count = 3 * feed.num_chunks + (len(feed) if one_by_one else 0)
+        found = torch.zeros(count, dtype=torch.float64, device=self.place.device)
+        # Views: what is written in them is brought together all at once.
+        sums, each = found[: 3 * feed.num_chunks].view(3, -1), found[3 * feed.num_chunks :]
         further = self.measures.begin()
         logged: list[tuple[int, int, Mapping[str, float]]] = []
         is_right = self.measures.is_right
@@ -62,20 +77,24 @@ class Evaluator:
             self.place.beat()
             if chunk is not None:
                 sums[0, chunk] = measured.loss
+                if one_by_one and measured.losses is not None:
+                    each[chunk * size : chunk * size + len(batch)] = measured.losses
                 if is_right is not None and measured.output is not None:
                     sums[1, chunk] = is_right(measured.output, batch.targets).sum()
                 if measured.logged:
                     sums[2, chunk] = 1
                     logged.append((chunk, len(batch), measured.logged))
             self._feed(further, None if chunk is None else (measured.output, batch.targets))
-        losses, right, has_logged = sum_over_ranks(sums, self.place).tolist()
+        sum_over_ranks(found, self.place)
+        losses, right, has_logged = sums.tolist()
         metrics = {} if is_right is None else {f"{split}_accuracy": sum(right) / len(feed)}
         if any(has_logged):
             metrics |= mean_of_logged([chunk for chunks in gather(logged, self.place) for chunk in chunks], split)
         if self.place.rank == 0:
             metrics |= results(further, split)
         # Added up one by one: fsum raises where a loss overflowed, and this order is as fixed.
-        return Evaluation(sum(losses) / len(feed), metrics)
+        paired = _paired(each if one_by_one else sums[0], len(feed)) if split == _PAIRED else None
+        return Evaluation(sum(losses) / len(feed), metrics, paired)
 
     def _measured(self, objective: Objective, feed: Feed) -> Iterator[tuple[int | None, Batch, Measured]]:
         """Yields this rank's chunks and what they gave; one without a number where others have one more."""
@@ -96,3 +115,12 @@ class Evaluator:
         for given in filter(None, gather(sent, self.place)):
             for measure in further.values():
                 measure.update(*given)
+
+
+def _paired(sums: Tensor, count: int) -> Losses:
+    """Makes the losses of `count` samples of a sum for each, or for each chunk."""
+    size = 1 if len(sums) == count else chunk_size(count)
+    counts = np.full(len(sums), size, dtype=np.float64)
+    # The last chunk has what is left.
+    counts[-1] = count - size * (len(sums) - 1)
+    return Losses(sums.cpu().numpy().copy(), counts)

@@ -33,8 +33,9 @@ def wait(rule: training_pb2.EarlyStopping, patience: Patience, *, epoch: int, va
 
 
 def is_used_up(spec: training_pb2.TrainingSpec, patience: Patience) -> bool:
-    """Whether early stopping ends the training now."""
-    return spec.HasField("early_stopping") and patience.waited >= spec.early_stopping.patience
+    """Whether early stopping by patience ends the training now."""
+    by_verdict = spec.early_stopping.by == training_pb2.STOPPING_RULE_VERDICT
+    return spec.HasField("early_stopping") and not by_verdict and patience.waited >= spec.early_stopping.patience
 
 
 @dataclass(frozen=True, slots=True)

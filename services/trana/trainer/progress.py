@@ -66,18 +66,23 @@ class Progress:
         """Returns the progress after some steps of the next epoch, and the time they took."""
         return replace(self, step=step, seconds=seconds)
 
-    def after(self, spec: training_pb2.TrainingSpec, epoch: epoch_pb2.Epoch, best: Best | None) -> "Progress":
+    def after(
+        self, spec: training_pb2.TrainingSpec, epoch: epoch_pb2.Epoch, best: Best | None, *, overfits: bool = False
+    ) -> "Progress":
         """Returns the progress after the whole of one more epoch.
 
         Args:
             spec: Its rules decide whether the training ends here.
             epoch: What the epoch gave.
             best: The best so far, this epoch included.
+            overfits: Whether the verdict on the fit ends the training, where the spec says that it may.
         """
         patience = wait(spec.early_stopping, self.patience, epoch=epoch.epoch, val_loss=epoch.val_loss)
         reason = report_pb2.STOP_REASON_UNSPECIFIED
         if epoch.epoch >= spec.epochs:
             reason = report_pb2.STOP_REASON_EPOCHS_DONE
+        elif overfits:
+            reason = report_pb2.STOP_REASON_VERDICT
         elif is_used_up(spec, patience):
             reason = report_pb2.STOP_REASON_EARLY_STOPPING
         return Progress(

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from trana.trainer.checkpoint import STATE, Checkpoints, Contents
 from trana.trainer.errors import NotFiniteError, UserError
+from trana.trainer.judge import CURVE, Judge, Sizes
 from trana.trainer.keeping import OBJECTS, RANDOM, Kept, read_objects, set_back
+from trana.trainer.layers import describe_layers
+from trana.trainer.network import Shape, count_parameters
 from trana.trainer.place import Place
 from trana.trainer.progress import Best, Progress, from_json, to_json, to_lines
 from trana.trainer.publish import BEST, LAST, Header
@@ -20,7 +23,7 @@ from trana.trainer.random_state import seed_all, set_random_state
 from trana.trainer.reporting import Reporter
 from trana.trainer.saving import HISTORY, PROGRESS, check_tensors, read_initial
 from trana.trainer.shard import Pace
-from trana.v1 import checkpoint_pb2, epoch_pb2, report_pb2, training_pb2
+from trana.v1 import checkpoint_pb2, epoch_pb2, network_pb2, report_pb2, training_pb2
 
 _KEPT = "kept"
 
@@ -133,6 +136,8 @@ class Record:
         self._has_saved = False
         self._pending: Header | None = None
         self._lines: dict[int, str] = {}
+        self._first_step = report_pb2.FirstStep()
+        self._judge: Judge | None = None
         self.progress = Progress()
         self.num_reports = 0
         self.requested = False
@@ -171,10 +176,19 @@ class Record:
         history = tuple(json_format.Parse(line, epoch_pb2.Epoch()) for line in lines)
         self.progress = from_json(self._checkpoints.read_notes(self._newest, PROGRESS), history)
         self._restore_generators()
+        self._judging().restore(self._checkpoints.read_tensors(self._newest, CURVE), history)
         best = self.progress.best
         published = [self._checkpoints.describe(name) for name in ([best.name] if best else []) + [self._newest]]
-        self._reporter.repeat(self.progress, published)
+        self._reporter.repeat(self.progress, published, self._judging().verdict)
         return self.progress.epoch
+
+    def _judging(self) -> Judge:
+        """Returns the judge, made when it is first needed: then as much as can be is known of network and data."""
+        if self._judge is None:
+            first = self._first_step
+            sizes = Sizes(first.num_parameters, first.num_train, first.num_validation)
+            self._judge = Judge(self._spec, self._place, sizes)
+        return self._judge
 
     def _restore_generators(self) -> None:
         place = self._place
@@ -200,7 +214,8 @@ class Record:
             )
         if not self._has_saved:
             raise UserError(_NOT_SAVED)
-        numbers.check_finite()
+        with self._reporter.telling_divergence(self._judging()):
+            numbers.check_finite()
         if self._spec.initial_checkpoint and not (self._initialised or self.progress.epoch):
             raise UserError(
                 "training.initial_checkpoint is set, but only the network that context.network() builds begins with "
@@ -211,9 +226,10 @@ class Record:
         best, published = self._publish_best(epoch)
         epoch.duration_seconds = time.monotonic() - self.reported
         epoch.create_time.GetCurrentTime()
-        self.progress = self.progress.after(self._rules, epoch, best)
+        overfits = self._judging().after(epoch)
+        self.progress = self.progress.after(self._rules, epoch, best, overfits=overfits)
         published += self._publish_last()
-        self._reporter.tell_epoch(epoch, published)
+        self._reporter.tell_epoch(epoch, published, self._judging().verdict)
         self.reported = time.monotonic()
 
     def stop(self, *, asked: bool) -> bool:
@@ -225,19 +241,26 @@ class Record:
             self._reporter.tell_checkpoints([self._publish_pending(self._pending)])
         return True
 
-    def tell_first_step(self, num_parameters: int, num_train: int, num_validation: int, num_test: int) -> None:
+    def note_samples(self, num_train: int, num_validation: int, num_test: int) -> None:
+        """Takes note of the sizes of the splits."""
+        first = self._first_step
+        first.num_train, first.num_validation, first.num_test = num_train, num_validation, num_test
+
+    def note_network(
+        self, network: nn.Module, declared: network_pb2.Network | None = None, input_shape: Shape = ()
+    ) -> None:
+        """Takes note of the network; see `describe_layers`."""
+        first = self._first_step
+        first.num_parameters = count_parameters(network)
+        first.ClearField("layers")
+        first.layers.extend(describe_layers(network, declared, input_shape))
+
+    def tell_first_step(self) -> None:
         """Reports the first step of the attempt, once."""
         if not self._told_first:
             self._told_first = True
-            self._reporter.tell_first_step(
-                report_pb2.FirstStep(
-                    resumed_from_epoch=self.progress.epoch,
-                    num_parameters=num_parameters,
-                    num_train=num_train,
-                    num_validation=num_validation,
-                    num_test=num_test,
-                )
-            )
+            self._first_step.resumed_from_epoch = self.progress.epoch
+            self._reporter.tell_first_step(self._first_step)
 
     def tell_result(self) -> report_pb2.TrainingResult:
         """Reports and returns how the loop ended."""
@@ -288,7 +311,7 @@ class Record:
         self._lines = to_lines(self.progress.history, self._lines)
         states = {f"{rank}.{name}": state for rank, mine in enumerate(held.states) for name, state in mine.items()}
         contents = Contents(
-            {**held.kept.tensors, RANDOM: states},
+            {**held.kept.tensors, RANDOM: states, CURVE: self._judging().state()},
             notes={PROGRESS: to_json(self.progress), _KEPT: {"tensors": list(held.kept.tensors)}},
             texts={HISTORY: "".join(self._lines.values()).encode(), OBJECTS: held.kept.objects},
             about=_about(self.progress.history[-1]),

@@ -1,10 +1,13 @@
 """What rank 0 tells while it trains; the other ranks keep silent."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+from trana.trainer.errors import NotFiniteError
+from trana.trainer.judge import Judge
 from trana.trainer.place import Place
 from trana.trainer.progress import Progress
-from trana.v1 import checkpoint_pb2, epoch_pb2, report_pb2
+from trana.v1 import checkpoint_pb2, epoch_pb2, fit_pb2, report_pb2
 
 
 class Reporter:
@@ -14,20 +17,46 @@ class Reporter:
         self._report = report
         self._talks = place.rank == 0
 
-    def repeat(self, progress: Progress, published: Sequence[checkpoint_pb2.Checkpoint]) -> None:
+    def repeat(
+        self,
+        progress: Progress,
+        published: Sequence[checkpoint_pb2.Checkpoint],
+        fit: fit_pb2.FitVerdict | None,
+    ) -> None:
         """Reports again what the attempts before have done: it was saved, but may never have been heard."""
         self.tell_checkpoints(published)
         for epoch in progress.history:
             self._send(report_pb2.Report(epoch=epoch))
+        self.tell_fit(fit)
 
     def tell_first_step(self, first_step: report_pb2.FirstStep) -> None:
         """Reports the first step of the attempt."""
         self._send(report_pb2.Report(first_step=first_step))
 
-    def tell_epoch(self, epoch: epoch_pb2.Epoch, published: Sequence[checkpoint_pb2.Checkpoint]) -> None:
-        """Reports an epoch, after the checkpoints that were published in it."""
+    def tell_epoch(
+        self,
+        epoch: epoch_pb2.Epoch,
+        published: Sequence[checkpoint_pb2.Checkpoint],
+        fit: fit_pb2.FitVerdict | None,
+    ) -> None:
+        """Reports an epoch, after the checkpoints that were published in it, and the verdict as of it."""
         self.tell_checkpoints(published)
         self._send(report_pb2.Report(epoch=epoch))
+        self.tell_fit(fit)
+
+    def tell_fit(self, fit: fit_pb2.FitVerdict | None) -> None:
+        """Reports a verdict, where there is one."""
+        if fit is not None:
+            self._send(report_pb2.Report(fit=fit))
+
+    @contextmanager
+    def telling_divergence(self, judge: Judge) -> Iterator[None]:
+        """Reports the verdict on a training that ends in the context because a loss is no number."""
+        try:
+            yield
+        except NotFiniteError:
+            self.tell_fit(judge.diverged())
+            raise
 
     def tell_checkpoints(self, published: Sequence[checkpoint_pb2.Checkpoint]) -> None:
         """Reports checkpoints."""

@@ -9,6 +9,8 @@ statistics.safetensors  within an epoch: what each rank changes by itself, such 
 training.json           the optimiser's settings, the schedule, the scale of losses
 progress.json           position, best so far, early stopping's count, the learning rate's drops
 history.jsonl           the newest epochs, one in a line, as they were reported
+learning-curve.safetensors  the numbers of all epochs that the verdict on the fit is made of, and the loss of each
+                        validation sample at the best epoch
 """
 
 import math
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from trana.trainer.checkpoint import STATE, Checkpoints, Contents, read_tensors
 from trana.trainer.errors import UserError
+from trana.trainer.judge import CURVE, Judge
 from trana.trainer.learner import AVERAGE, NETWORK, OPTIMIZER, RANDOM, STATISTICS, Learner
 from trana.trainer.place import Place
 from trana.trainer.progress import Best, Progress, from_json, to_json, to_lines
@@ -40,15 +43,22 @@ class Saving:
         spec: A valid spec with the service's loop.
         learner: What is trained.
         checkpoints: Where it is kept.
+        judge: Of its fit; brought back with it.
         place: Where this rank runs.
     """
 
     def __init__(
-        self, spec: training_pb2.TrainingSpec, learner: Learner, checkpoints: Checkpoints, place: Place
+        self,
+        spec: training_pb2.TrainingSpec,
+        learner: Learner,
+        checkpoints: Checkpoints,
+        judge: Judge,
+        place: Place,
     ) -> None:
         self._spec = spec
         self._learner = learner
         self._checkpoints = checkpoints
+        self._judge = judge
         self._place = place
         self._lines: dict[int, str] = {}
         self._resumed_from = ""
@@ -77,6 +87,7 @@ class Saving:
         self._learner.load(files, self._checkpoints.read_notes(name, TRAINING), same_group=same_group)
         lines = self._checkpoints.read_text(name, HISTORY).decode().splitlines()
         history = tuple(json_format.Parse(line, epoch_pb2.Epoch()) for line in lines)
+        self._judge.restore(read(name, CURVE), history)
         return from_json(self._checkpoints.read_notes(name, PROGRESS), history)
 
     def resumed_from(self, progress: Progress) -> list[checkpoint_pb2.Checkpoint]:
@@ -126,7 +137,7 @@ class Saving:
         newest = progress.history[-1] if progress.history else None
         self._lines = to_lines(progress.history, self._lines)
         contents = Contents(
-            self._learner.state(within_epoch=progress.step > 0),
+            {**self._learner.state(within_epoch=progress.step > 0), CURVE: self._judge.state()},
             notes={PROGRESS: to_json(progress), TRAINING: self._learner.notes()},
             texts={HISTORY: "".join(self._lines.values()).encode()},
             about={**(_about(newest) if newest else {}), "steps_of_next_epoch": progress.step},

@@ -15,6 +15,8 @@ from trana.trainer.data.dataset import Dataset
 from trana.trainer.errors import NotFiniteError, UserError
 from trana.trainer.evaluation import Evaluation, Evaluator
 from trana.trainer.feeding import Feeds
+from trana.trainer.judge import Judge, Sizes
+from trana.trainer.layers import describe_layers
 from trana.trainer.learner import Learner
 from trana.trainer.loading import load_together
 from trana.trainer.measures import Measures
@@ -28,7 +30,7 @@ from trana.trainer.reporting import Reporter
 from trana.trainer.saving import Saving
 from trana.trainer.steps import Ran, Steps, describe_not_finite
 from trana.trainer.watching import Heart, watch
-from trana.v1 import epoch_pb2, report_pb2, training_pb2
+from trana.v1 import epoch_pb2, layer_pb2, report_pb2, training_pb2
 
 # Longer than any network takes to be compiled.
 _PATIENCE_SECONDS = 1800.0
@@ -81,15 +83,19 @@ def _train(
     feeds = Feeds.of(dataset, seed=spec.seed, place=place)
 
     objective = build_objective(spec, dataset).to(place.device)
-    num_parameters = count_parameters(objective.network)
+    # Before its parameters are sharded.
+    sizes = Sizes(count_parameters(objective.network), len(dataset.train), len(dataset.validation))
+    declared = spec.network if spec.HasField("network") else None
+    layers = describe_layers(objective.network, declared, dataset.input_shape)
     _check_batches(spec, objective, len(feeds.train))
     learner = Learner(spec, objective, place, feeds.train.peek(2))
     evaluator = Evaluator(Measures(spec, objective.declared_loss, len(dataset.classes)), place, learner.moves_together)
 
-    saving = Saving(spec, learner, Checkpoints(spec, dataset, place), place)
+    judge = Judge(spec, place, sizes)
+    saving = Saving(spec, learner, Checkpoints(spec, dataset, place), judge, place)
     progress = saving.resume()
-    reporter.repeat(progress, saving.resumed_from(progress))
-    on_first_step = _first_step(reporter, progress, num_parameters, dataset)
+    reporter.repeat(progress, saving.resumed_from(progress), judge.verdict)
+    on_first_step = _first_step(reporter, progress, sizes, layers, dataset)
 
     begun = time.monotonic() - progress.seconds
 
@@ -99,22 +105,24 @@ def _train(
 
     steps = Steps(spec, learner, feeds.train, place, is_due=saving.is_due, save=save_within)
     while not progress.has_ended:
-        ran = steps.run(progress, on_first_step)
-        if not ran.whole:
-            break
-        with learner.evaluated() as evaluated:
-            train_loss = evaluator.evaluate(evaluated, feeds.train_sample, "train")
-            val_loss = evaluator.evaluate(evaluated, feeds.validation, "val")
-            _check_finite(spec, progress, train_loss, val_loss)
-            epoch = _describe(progress, ran, train_loss, val_loss, place)
-            best, published = saving.save_best(epoch, progress.best)
+        with reporter.telling_divergence(judge):
+            ran = steps.run(progress, on_first_step)
+            if not ran.whole:
+                break
+            with learner.evaluated() as evaluated:
+                train_loss = evaluator.evaluate(evaluated, feeds.train_sample, "train")
+                val_loss = evaluator.evaluate(evaluated, feeds.validation, "val")
+                _check_finite(spec, progress, train_loss, val_loss)
+                epoch = _describe(progress, ran, train_loss, val_loss, place)
+                best, published = saving.save_best(epoch, progress.best)
+        judge.compare(val_loss.losses, epoch)
         learner.schedule.after_epoch(val_loss=epoch.val_loss)
         # The clock runs on: saving the last checkpoint counts for the next epoch, for this one is written down in it.
         epoch.duration_seconds, begun = time.monotonic() - begun, time.monotonic()
         epoch.create_time.GetCurrentTime()
-        progress = progress.after(spec, epoch, best)
+        progress = progress.after(spec, epoch, best, overfits=judge.after(epoch))
         published += saving.save_last(progress, stop=ran.stop)
-        reporter.tell_epoch(epoch, published)
+        reporter.tell_epoch(epoch, published, judge.verdict)
         if ran.stop:
             break
 
@@ -134,15 +142,18 @@ def _check_batches(spec: training_pb2.TrainingSpec, objective: Objective, count:
         )
 
 
-def _first_step(reporter: Reporter, progress: Progress, num_parameters: int, dataset: Dataset) -> Callable[[], None]:
+def _first_step(
+    reporter: Reporter, progress: Progress, sizes: Sizes, layers: list[layer_pb2.BuiltLayer], dataset: Dataset
+) -> Callable[[], None]:
     """Makes what reports the first step of the attempt, once."""
     pending = [
         report_pb2.FirstStep(
             resumed_from_epoch=progress.epoch,
-            num_parameters=num_parameters,
-            num_train=len(dataset.train),
-            num_validation=len(dataset.validation),
+            num_parameters=sizes.num_parameters,
+            num_train=sizes.num_train,
+            num_validation=sizes.num_validation,
             num_test=len(dataset.test) if dataset.test else 0,
+            layers=layers,
         )
     ]
 

@@ -116,7 +116,7 @@ def losses(trained: Trained) -> list[float]:
 
 def test_loop_reports_and_publishes_as_the_services_does(code: Path, tmp_path: Path) -> None:
     trained = train(loop_spec("own:train", epochs=0), tmp_path / "job", code)
-    epoch = ["checkpoint", "checkpoint", "epoch"]
+    epoch = ["checkpoint", "checkpoint", "epoch", "fit"]
     assert trained.kinds == ["first_step", *epoch * 4, "result"]
     first = trained.reports[0].first_step
     assert (first.num_parameters, first.num_train, first.num_validation, first.num_test) == (67, 90, 30, 30)
@@ -187,7 +187,7 @@ def test_checkpoints_come_as_often_as_the_spec_says(code: Path, tmp_path: Path) 
 
 def test_what_was_not_saved_is_no_best(code: Path, tmp_path: Path) -> None:
     trained = train(loop_spec("own:train", {"trick": "saves once"}, epochs=2), tmp_path / "job", code)
-    assert trained.kinds == ["first_step", "checkpoint", "checkpoint", "epoch", "epoch", "result"]
+    assert trained.kinds == ["first_step", "checkpoint", "checkpoint", "epoch", "fit", "epoch", "fit", "result"]
     assert [epoch.best for epoch in trained.epochs] == [True, False]
     assert trained.result.best_epoch == 1
 

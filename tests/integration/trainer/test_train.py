@@ -36,7 +36,7 @@ def curve(trained: Trained) -> list[dict[str, Any]]:
 
 def test_training_reports_in_order_and_improves(tmp_path: Path) -> None:
     trained = run(make_spec(epochs=10, optimizer={"adam": {"learningRate": 0.05}}), tmp_path)
-    assert trained.kinds[:4] == ["first_step", "checkpoint", "checkpoint", "epoch"]
+    assert trained.kinds[:5] == ["first_step", "checkpoint", "checkpoint", "epoch", "fit"]
     assert trained.kinds[-1] == "result"
     assert [epoch.epoch for epoch in trained.epochs] == list(range(1, 11))
     assert [epoch.step for epoch in trained.epochs] == list(range(6, 61, 6))
@@ -119,7 +119,7 @@ def test_resumed_training_tells_again_what_was_saved(tmp_path: Path) -> None:
     spec = make_spec(epochs=4)
     cut = run(spec, tmp_path, kill_after=2)
     resumed = run(spec, tmp_path, attempt=2)
-    assert resumed.kinds[:5] == ["checkpoint", "checkpoint", "epoch", "epoch", "first_step"]
+    assert resumed.kinds[:6] == ["checkpoint", "checkpoint", "epoch", "epoch", "fit", "first_step"]
     assert [epoch.attempt for epoch in resumed.epochs] == [1, 1, 2, 2]
     assert resumed.epochs[:2] == cut.epochs
     assert resumed.checkpoints[:2] == cut.checkpoints[-2:]
@@ -131,7 +131,7 @@ def test_resumed_training_that_had_ended_only_tests(tmp_path: Path) -> None:
     spec = make_spec()
     whole = run(spec, tmp_path)
     again = run(spec, tmp_path, attempt=2)
-    assert again.kinds == ["checkpoint"] * 2 + ["epoch"] * 3 + ["result"]
+    assert again.kinds == ["checkpoint"] * 2 + ["epoch"] * 3 + ["fit", "result"]
     assert again.result == whole.result
 
 

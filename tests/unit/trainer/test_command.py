@@ -45,7 +45,8 @@ def test_each_epoch_and_the_result_are_a_line(job: Path, tmp_path: Path, capsys:
     assert lines[3] == "all epochs are done"
     assert lines[4].startswith("best validation loss: ")
     assert lines[5].startswith("test_loss: ")
-    assert lines[6] == f"checkpoint: {tmp_path / 'kept' / 'checkpoints' / 'best'}"
+    assert lines[6].startswith("fit: UNDETERMINED (confidence ")
+    assert lines[-1] == f"checkpoint: {tmp_path / 'kept' / 'checkpoints' / 'best'}"
 
 
 def test_folder_is_named_after_the_job(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

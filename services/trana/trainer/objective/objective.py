@@ -34,11 +34,13 @@ class Measured:
         loss: Sum of their losses, in float64.
         output: What the network gave, as metrics take it; None where the objective measures by itself.
         logged: Means over these samples that the objective measured by itself, by name.
+        losses: The loss of each of them, float64 of shape (count,); None where the objective gives their sum alone.
     """
 
     loss: Tensor
     output: Tensor | None = None
     logged: Mapping[str, float] = field(default_factory=dict)
+    losses: Tensor | None = None
 
 
 class Objective(nn.Module, ABC):
@@ -71,7 +73,10 @@ class Objective(nn.Module, ABC):
 
     @property
     def declared_loss(self) -> Loss | None:
-        """The loss of the spec, by which outputs can be measured; None where the network computes one of its own."""
+        """The loss of the spec, by which outputs can be measured; None where the network computes one of its own.
+
+        Where there is one, `measure` gives the loss of each sample.
+        """
         return None
 
     @abstractmethod

@@ -40,7 +40,8 @@ class Supervised(Objective):
     def measure(self, batch: Batch) -> Measured:
         """See `Objective.measure`."""
         output = self.apply_network(batch.features)
-        return Measured(self._loss.measured(output, batch.targets).double().sum(), output)
+        losses = self._loss.measured(output, batch.targets).double()
+        return Measured(losses.sum(), output, losses=losses)
 
     @property
     def declared_loss(self) -> Loss | None:
