@@ -1,0 +1,1 @@
+"""What the networks of the corpus learn: each problem draws as many fresh samples as one wants."""
