@@ -26,6 +26,7 @@ from trana.v1 import (
     bundle_service_pb2_grpc,
     checkpoint_pb2,
     epoch_pb2,
+    event_pb2,
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
@@ -234,6 +235,25 @@ class Client:
         with self._translating():
             request = job_service_pb2.ListCheckpointsRequest(parent=_name(job))
             return list(self._service.ListCheckpoints(request, timeout=self._timeout_seconds).checkpoints)
+
+    def events(self, job: str, *, after_sequence: int = 0) -> Sequence[event_pb2.Event]:
+        """Returns what has happened to a job so far, in order; only events with a greater sequence number."""
+        latest = self.get(job).sequence
+        events: list[event_pb2.Event] = []
+        if latest > after_sequence:
+            for response in self._watching(job, after_sequence):
+                if response.HasField("event"):
+                    events.append(response.event)
+                if response.event.sequence >= latest:
+                    break
+        return events
+
+    def report(self, job: str) -> str:
+        """Returns a job's report, one page of HTML that needs no other file: curve, verdict, network, data, time."""
+        # Late: nobody else needs the templates.
+        from trana.client.reporting import report_on
+
+        return report_on(self, job)
 
     def download(self, job: str, kind: Kind = "best", folder: Path | str | None = None) -> Path:
         """Downloads a checkpoint and verifies it against its SHA-256 sums.

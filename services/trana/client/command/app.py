@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from trana.client.command import curve, jobs, pull, run, scoring, serve, submit, watch
+from trana.client.command import curve, jobs, pull, report, run, scoring, serve, submit, watch
 from trana.client.command.endings import Root
 from trana.client.command.options import DEFAULT_SERVER, Output, Settings
 
@@ -16,7 +16,7 @@ Exit codes:
 1  the job that was watched FAILED; of `serve`: it cannot start, or go on; of `evaluate`, `predict` and `export`:
 checkpoint or data do not allow it
 
-2  wrong usage, a spec that is wrong, or a folder that cannot be used
+2  wrong usage, a spec that is wrong, or a folder or file that cannot be used
 
 3  refused by the service: not found, too large for the cluster, id taken; or a download that arrived damaged
 
@@ -37,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, submit, jobs, watch, curve, pull, run, scoring):
+for module in (serve, submit, jobs, watch, curve, report, pull, run, scoring):
     module.register(app)
 
 

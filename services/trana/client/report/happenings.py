@@ -1,0 +1,44 @@
+"""What happened to a job, in short."""
+
+from collections.abc import Sequence
+
+from trana.client.words import cause_name, headline, local_time, state_name
+from trana.v1 import event_pb2
+
+_FIRST, _LAST = 20, 80
+_MOST_CHARACTERS = 300
+
+
+def happenings(events: Sequence[event_pb2.Event]) -> list[tuple[str, str]]:
+    """Returns when and what: changes of state with their causes, of the verdict, and warnings.
+
+    Of a very long life the middle is left out.
+    """
+    rows = [(_when(event), told) for event in events if (told := _tell(event))]
+    if len(rows) <= _FIRST + _LAST:
+        return rows
+    return [*rows[:_FIRST], ("", f"… {len(rows) - _FIRST - _LAST:,} more …"), *rows[-_LAST:]]
+
+
+def _tell(event: event_pb2.Event) -> str:
+    match event.WhichOneof("payload"):
+        case "state_change":
+            change = event.state_change
+            again = f" (attempt {change.attempt})" if change.attempt > 1 else ""
+            why = ": ".join(filter(None, (cause_name(change.cause), _short(change.message))))
+            return f"{state_name(change.to_state)}{again}" + (f", {why}" if why else "")
+        case "fit":
+            return f"verdict after epoch {event.fit.epoch:,}: {headline(event.fit)}"
+        case "warning":
+            return f"warning: {_short(event.warning.message)}"
+    return ""
+
+
+def _when(event: event_pb2.Event) -> str:
+    return f"{local_time(event.create_time):%Y-%m-%d %H:%M:%S}"
+
+
+def _short(text: str) -> str:
+    """Returns the first line, cut where it is long: the whole stands with the job's state."""
+    first = text.strip().partition("\n")[0]
+    return first if len(first) <= _MOST_CHARACTERS else f"{first[:_MOST_CHARACTERS]}…"

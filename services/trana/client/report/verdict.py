@@ -1,0 +1,62 @@
+"""The verdict in plain words, large and small."""
+
+from trana.client.report.material import Material
+from trana.client.watching import FINAL_STATES
+from trana.client.words import fit_name, has_verdict, stop_reason, waste
+from trana.v1 import fit_pb2, job_pb2
+
+_REMEDIES = {
+    fit_pb2.FIT_REMEDY_MORE_DATA: "More data",
+    fit_pb2.FIT_REMEDY_SMALLER_NETWORK: "A smaller network",
+    fit_pb2.FIT_REMEDY_DROPOUT: "Dropout",
+    fit_pb2.FIT_REMEDY_WEIGHT_DECAY: "Weight decay",
+    fit_pb2.FIT_REMEDY_AUGMENTATION: "Augmentation",
+    fit_pb2.FIT_REMEDY_LARGER_NETWORK: "A larger network",
+    fit_pb2.FIT_REMEDY_LONGER_TRAINING: "Longer training",
+    fit_pb2.FIT_REMEDY_LOWER_LEARNING_RATE: "A lower learning rate",
+    fit_pb2.FIT_REMEDY_EARLY_STOPPING: "Early stopping",
+}
+
+
+def say(material: Material) -> str:
+    """Says in a sentence how well the network fits, or why nothing is said."""
+    job, fit = material.job, material.job.fit
+    match fit.label:
+        case fit_pb2.FIT_LABEL_OVERFITTING:
+            return f"It overfits since epoch {fit.onset_epoch:,}." if fit.onset_epoch else "It overfits."
+        case fit_pb2.FIT_LABEL_UNDERFITTING:
+            return "It underfits: it has not learned what it could."
+        case fit_pb2.FIT_LABEL_GOOD_FIT:
+            return "It fits well."
+        case fit_pb2.FIT_LABEL_DIVERGED:
+            return "It diverged."
+        case fit_pb2.FIT_LABEL_UNDETERMINED:
+            return "The curve does not tell yet." if _goes_on(job) else "The curve does not tell."
+    if material.epochs:
+        return "No verdict was given."
+    return "No epoch is done yet." if _goes_on(job) else "It ended before an epoch was done."
+
+
+def say_more(job: job_pb2.Job) -> str:
+    """Says how sure the verdict is, what it is about, and what was spent since the best epoch."""
+    if not has_verdict(job):
+        return ""
+    parts = [f"{100 * job.fit.confidence:.0f} % sure" if job.fit.confidence else ""]
+    parts.append(f"as of epoch {job.fit.epoch:,}" if job.fit.epoch else "")
+    parts.append(f"{waste(job.fit)} since the best epoch" if waste(job.fit) else "")
+    parts.append(f"ended by {stop_reason(job)}" if stop_reason(job) else "")
+    return " · ".join(filter(None, parts))
+
+
+def tone(job: job_pb2.Job) -> str:
+    """Returns the class that colours the verdict: the label in lower case, none where nothing was said."""
+    return fit_name(job.fit.label).lower().replace("_", "-") or "none"
+
+
+def advice(job: job_pb2.Job) -> list[tuple[str, str]]:
+    """Returns pieces of advice: what to change in a word or two, and the sentence."""
+    return [(_REMEDIES.get(piece.remedy, ""), piece.text) for piece in job.fit.advice]
+
+
+def _goes_on(job: job_pb2.Job) -> bool:
+    return job.state not in FINAL_STATES
