@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             use_gpu=job.resources.gpus_per_worker > 0,
             folder=str(folder),
             attempt=attempt,
-            report=_Printer(job.training.epochs, folder, attempt),
+            report=Printer(job.training.epochs, folder, attempt),
             should_stop=stopping,
             code=code,
         )
@@ -92,8 +92,14 @@ class _Stopping:
             signal.raise_signal(number)
 
 
-class _Printer:
-    """Writes rank 0's reports as lines for people."""
+class Printer:
+    """Writes rank 0's reports as lines for people.
+
+    Args:
+        epochs: Those that the job asks for.
+        folder: Where its checkpoints are kept.
+        attempt: Number of this try at the job.
+    """
 
     def __init__(self, epochs: int, folder: Path, attempt: int) -> None:
         self._epochs = epochs

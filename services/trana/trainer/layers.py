@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trana.spec.shapes import Shape, ShapeError, layer_shapes
+from trana.trainer.objective.build import is_keras
 from trana.v1 import layer_pb2, network_pb2
 
 # More than anyone reads, and a message that stays small.
@@ -44,15 +46,9 @@ def describe_layers(
 
 def _walk(network: nn.Module, shapes: dict[str, Sequence[int]]) -> Iterator[layer_pb2.BuiltLayer]:
     counted: set[int] = set()
-    for name, module in network.named_modules():
-        if isinstance(module, _HOLDERS):
-            continue
-        holders = [child for child in module.children() if isinstance(child, _HOLDERS)]
-        own = [parameter for each in (module, *holders) for parameter in each.parameters(recurse=False)]
-        if not own and len(holders) < len(list(module.children())):
-            continue
+    for name, module, parameters in _modules(network):
         # One that two layers share is learned once.
-        learned = [each for each in own if each.requires_grad and id(each) not in counted]
+        learned = [each for each in parameters if each.requires_grad and id(each) not in counted]
         counted.update(id(each) for each in learned)
         yield layer_pb2.BuiltLayer(
             name=name,
@@ -60,6 +56,31 @@ def _walk(network: nn.Module, shapes: dict[str, Sequence[int]]) -> Iterator[laye
             num_parameters=sum(each.numel() for each in learned),
             output_shape=shapes.get(name, ()),
         )
+
+
+def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module, Sequence[nn.Parameter]]]:
+    """Yields what counts as a layer: its name, itself, and the parameters that it holds."""
+    if is_keras(network) and hasattr(network, "layers"):
+        yield from _of_keras(network)
+        return
+    for name, module in network.named_modules():
+        if isinstance(module, _HOLDERS):
+            continue
+        children = list(module.children())
+        holders = [child for child in children if isinstance(child, _HOLDERS)]
+        own = [parameter for each in (module, *holders) for parameter in each.parameters(recurse=False)]
+        if own or len(holders) == len(children):
+            yield name, module, own
+
+
+def _of_keras(network: Any) -> Iterator[tuple[str, nn.Module, Sequence[nn.Parameter]]]:
+    # To torch, a Keras network is one module with all parameters in a list.
+    for layer in network.layers:
+        yield layer.name, layer, list(layer.parameters())
+    within = {id(parameter) for layer in network.layers for parameter in layer.parameters()}
+    own = [parameter for parameter in network.parameters() if id(parameter) not in within]
+    if own:
+        yield network.name, network, own
 
 
 def _shapes(

@@ -59,9 +59,10 @@ def train(
     *,
     attempt: int = 1,
     should_stop: Callable[[Trained], bool] = lambda trained: False,
+    told: list[report_pb2.Report] | None = None,
 ) -> Trained:
-    """Trains as a worker does that is alone."""
-    trained = Trained([], folder)
+    """Trains as a worker does that is alone; `told` takes the reports, for a training that raises."""
+    trained = Trained([] if told is None else told, folder)
     run_worker(
         spec=spec.SerializeToString(),
         rank=0,

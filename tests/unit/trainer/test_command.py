@@ -3,7 +3,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trana.trainer.__main__ import main
+from trana.trainer.__main__ import Printer, main
+from trana.v1 import fit_pb2, report_pb2
 from unit.trainer.specs import write_csv
 
 JOB = """
@@ -47,6 +48,28 @@ def test_each_epoch_and_the_result_are_a_line(job: Path, tmp_path: Path, capsys:
     assert lines[5].startswith("test_loss: ")
     assert lines[6].startswith("fit: UNDETERMINED (confidence ")
     assert lines[-1] == f"checkpoint: {tmp_path / 'kept' / 'checkpoints' / 'best'}"
+
+
+def test_verdict_is_told_when_it_changes_and_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell = Printer(3, tmp_path, attempt=1)
+    good = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_GOOD_FIT, epoch=2, confidence=0.8)
+    over = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, epoch=3, onset_epoch=2, confidence=0.954)
+    over.evidence.extend(["It rose.", "It fell."])
+    over.advice.add(text="Get more data.")
+    over.advice.add(text="Get less network.")
+    begun = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDETERMINED, epoch=1)
+    for report in [report_pb2.Report(fit=fit) for fit in (begun, good, good, over)]:
+        tell(report.SerializeToString())
+    ended = report_pb2.TrainingResult(stop_reason=report_pb2.STOP_REASON_VERDICT, best_epoch=1, best_val_loss=0.5)
+    tell(report_pb2.Report(result=ended).SerializeToString())
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "fit: GOOD_FIT (confidence 0.80, as of epoch 2)",
+        "fit: OVERFITTING since epoch 2 (confidence 0.95, as of epoch 3)",
+        "stopped by the verdict: the network overfits",
+        "best validation loss: 0.5 (epoch 1)",
+        "fit: OVERFITTING since epoch 2 (confidence 0.95, as of epoch 3). It rose. It fell.",
+        "advice: Get more data.",
+    ]
 
 
 def test_folder_is_named_after_the_job(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from trana.spec.parameters import first_difference, parameter_shapes
+from trana.spec.parameters import count_parameters, first_difference, parameter_shapes
 from trana.trainer.network import build_network
+from trana.trainer.network import count_parameters as count_of_built
 from unit.trainer.test_network import IMAGE_LAYERS, network_of
 
 IDS: list[dict[str, Any]] = [{"embedding": {"numEmbeddings": 9, "embeddingDim": 4}}, {"layerNorm": {}}, {"flatten": {}}]
@@ -27,6 +28,7 @@ def test_shapes_are_those_of_torchs_state_dict(layers: list[dict[str, Any]], sha
     made = {name: tuple(value.shape) for name, value in build_network(declared, shape, seed=0).state_dict().items()}
     assert list(parameter_shapes(declared, shape).items()) == list(made.items())
     assert first_difference(declared, shape, made) == ""
+    assert count_parameters(declared, shape) == count_of_built(build_network(declared, shape, seed=0))
 
 
 @pytest.mark.parametrize(("layers", "shape"), NETWORKS)
@@ -48,6 +50,7 @@ def test_behind_a_layer_of_the_users_only_what_is_declared_is_known() -> None:
         "2.weight": (3, None),
         "2.bias": (3,),
     }
+    assert count_parameters(declared, (4,)) is None
     found = {"0.weight": (8, 4), "0.bias": (8,), "1.gate.weight": (99,), "2.weight": (3, 77), "2.bias": (3,)}
     assert first_difference(declared, (4,), found) == ""
     assert "1.gate" not in first_difference(declared, (4,), {**found, "2.bias": (4,)})

@@ -30,7 +30,18 @@ def test_good_file_passes(tmp_path: Path) -> None:
 
 
 def test_training_without_a_dataset_passes() -> None:
-    check(training_pb2.TrainingSpec(epochs=1).SerializeToString())
+    assert check(training_pb2.TrainingSpec(epochs=1).SerializeToString()) == ()
+
+
+def test_network_far_larger_than_its_data_is_warned_of(tmp_path: Path) -> None:
+    # 16 training samples of 2 features.
+    path = write_csv(tmp_path / "good.csv", HEADER, *GOOD)
+    wide = [{"linear": {"outFeatures": 32}}, {"batchNorm1d": {}}, {"relu": {}}, *TWO]
+    spec = _spec(path, network={"layers": wide}, dataset={"csv": {"uri": path.as_uri()}, "target": "species"})
+    spec.dataset.split.fractions.validation = 0.2
+    (warning,) = check(spec.SerializeToString())
+    assert "226 parameters for 16 training samples, 14 for each" in warning
+    assert check(_spec(path).SerializeToString()) == ()
 
 
 def _spec(path: Path, **changes: Any) -> Any:

@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 from trana.trainer.patience import Patience, Plateau, is_used_up, wait
+from trana.trainer.progress import Progress
 from trana.trainer.schedule import learning_rate
+from trana.v1 import epoch_pb2, report_pb2
 from unit.trainer.specs import make_spec
 
 
@@ -105,3 +107,13 @@ def test_early_stopping_counts_as_keras_does(losses: list[float], rule: dict[str
 def test_nothing_stops_early_where_no_rule_says_so() -> None:
     assert not is_used_up(make_spec(), Patience(waited=10**9))
     assert math.isinf(Patience().best)
+
+
+def test_stop_by_the_verdict_has_no_patience_to_use_up() -> None:
+    spec = make_spec(earlyStopping={"by": "STOPPING_RULE_VERDICT"}, epochs=9)
+    assert not is_used_up(spec, Patience(waited=10**9))
+    epoch = epoch_pb2.Epoch(epoch=5, train_loss=1.0, val_loss=1.0)
+    assert not Progress().after(spec, epoch, None).has_ended
+    assert Progress().after(spec, epoch, None, overfits=True).stop_reason == report_pb2.STOP_REASON_VERDICT
+    epoch.epoch = 9
+    assert Progress().after(spec, epoch, None, overfits=True).stop_reason == report_pb2.STOP_REASON_EPOCHS_DONE

@@ -60,12 +60,14 @@ def run(
     kill_after: int | None = None,
     stop_after: int | None = None,
     on_last: Callable[[Path], None] = lambda folder: None,
+    told: list[report_pb2.Report] | None = None,
 ) -> Trained:
     """Trains until the end, or until the report of an epoch kills it or asks it to stop.
 
-    What is given as `on_last` is called with the folder of each last checkpoint.
+    What is given as `on_last` is called with the folder of each last checkpoint; `told` takes the reports, for a
+    training that raises.
     """
-    trained = Trained([], folder)
+    trained = Trained([] if told is None else told, folder)
 
     def report(message: report_pb2.Report) -> None:
         trained.reports.append(message)

@@ -1,0 +1,22 @@
+import pytest
+from trana.spec.capacity import warn_of_capacity
+
+
+@pytest.mark.parametrize(("num_parameters", "num_train"), [(0, 0), (5, 0), (0, 5), (2, 5), (49, 5), (9_999, 1_000)])
+def test_network_that_its_data_may_fill_needs_no_warning(num_parameters: int, num_train: int) -> None:
+    assert warn_of_capacity(num_parameters, num_train) == ""
+
+
+@pytest.mark.parametrize(
+    ("num_parameters", "num_train", "told"),
+    [
+        (50, 5, "50 parameters for 5 training samples, 10 for each"),
+        (1_234_567, 1, "1,234,567 parameters for 1 training sample, 1,234,567 for each"),
+    ],
+)
+def test_network_far_larger_than_its_data_is_warned_of_with_what_to_do(
+    num_parameters: int, num_train: int, told: str
+) -> None:
+    text = warn_of_capacity(num_parameters, num_train)
+    assert told in text
+    assert "dropout" in text
