@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.verdict.curve import save
@@ -49,7 +50,7 @@ def train_all(folder: Path, parts: Sequence[str]) -> None:
     wanted = [task for task in tasks(parts) if not task.path(folder).exists()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
-        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress,
+        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress,
         ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), initializer=_polite) as pool,
     ):
         bar = progress.add_task("training", total=len(wanted))

@@ -74,6 +74,7 @@ MEASURES = (
     Measure("false alarms, at any epoch", lambda score: score.false_alarm_ever, among=_clear_ever),
     Measure("early alarms, at any epoch", lambda score: score.early, among=_clear_ever),
     Measure("onset within 10 % of the run", lambda score: score.onset_near, among=_clear),
+    Measure("onset error, mean share of the run", lambda score: score.onset_error, among=_clear),
     Measure("epochs of overfitting runs saved", lambda score: score.saved, weight=_epochs),
     Measure("the most that could be saved", lambda score: score.savable, weight=_epochs),
     Measure("gives up more than 1 % of the best loss", lambda score: score.given_up),

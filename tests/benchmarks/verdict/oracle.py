@@ -17,10 +17,11 @@ of taste, and figures are given with and without the curves that lie there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from benchmarks.verdict.curve import Curve
 
@@ -77,30 +78,32 @@ def truths(curve: Curve) -> list[Truth]:
 
 def truth(curve: Curve) -> Truth:
     """What is true of the whole run."""
-    return truths(curve)[-1]
+    train, count = Smoothed(curve.train), len(curve)
+    return _truth(curve, train, count, _rise(train, Smoothed(curve.test), count))
 
 
 class Smoothed:
     """Running medians of five, as they look after each number of epochs: the newest have fewer neighbours."""
 
     def __init__(self, values: ArrayLike) -> None:
-        self.values = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=np.inf, posinf=np.inf)
-        self.settled = np.array([np.median(self.values[max(0, at - 2) : at + 3]) for at in range(len(self.values))])
+        known = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=np.inf, posinf=np.inf)
+        self.values: list[float] = known.tolist()
+        self.settled = [_median(self.values[max(0, at - 2) : at + 3]) for at in range(len(known))]
         self.least_at = _running_argmin(self.settled)
 
     def at(self, epoch: int, count: int) -> float:
         """The value at an epoch, from 0, when ``count`` are known."""
         if epoch + 2 < count:
-            return float(self.settled[epoch])
-        return float(np.median(self.values[max(0, epoch - 2) : min(epoch + 3, count)]))
+            return self.settled[epoch]
+        return _median(self.values[max(0, epoch - 2) : min(epoch + 3, count)])
 
     def lowest(self, count: int) -> tuple[int, float]:
         """The epoch, from 0, and the value of the minimum of the first ``count``."""
         # Below three, no value has both of its neighbours yet.
-        before = [int(self.least_at[count - 3])] if count > 2 else []
+        before = [self.least_at[count - 3]] if count > 2 else []
         candidates = [*before, *range(max(0, count - 2), count)]
         values = [self.at(epoch, count) for epoch in candidates]
-        best = int(np.argmin(values))
+        best = values.index(min(values))
         return candidates[best], values[best]
 
     def last(self, count: int) -> list[float]:
@@ -108,24 +111,31 @@ class Smoothed:
         return [self.at(epoch, count) for epoch in range(max(0, count - LAST), count)]
 
 
-def _running_argmin(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    found, best = np.zeros(len(values), dtype=np.int64), 0
+def _median(values: list[float]) -> float:
+    # Of at most five: numpy takes ten times as long to begin.
+    ranked, half = sorted(values), len(values) // 2
+    return ranked[half] if len(values) % 2 else (ranked[half - 1] + ranked[half]) / 2
+
+
+def _running_argmin(values: list[float]) -> list[int]:
+    found, best = [], 0
     for at, value in enumerate(values):
         best = at if value < values[best] else best
-        found[at] = best
+        found.append(best)
     return found
 
 
 def _rise(train: Smoothed, loss: Smoothed, count: int) -> Rise:
     minimum, value = loss.lowest(count)
-    line = max(RISE * value, SHARE * (loss.values[0] - value))
-    above = min(loss.last(count)) - value
+    line, above = 0.0, 0.0
+    if math.isfinite(value):
+        line, above = max(RISE * value, SHARE * (loss.values[0] - value)), min(loss.last(count)) - value
     return Rise(
-        size=above / line if np.isfinite(value) and line > 0 else 0.0,
+        size=above / line if line > 0 else 0.0,
         minimum=minimum,
         value=value,
         train_at_minimum=train.at(minimum, count),
-        train_now=float(np.median(train.last(count))),
+        train_now=_median(train.last(count)),
     )
 
 
@@ -140,10 +150,10 @@ def _truth(curve: Curve, train: Smoothed, count: int, rise: Rise) -> Truth:
 
 
 def _has_diverged(train: Smoothed, count: int) -> bool:
-    if not np.isfinite(train.values[count - 1]):
+    if not math.isfinite(train.values[count - 1]):
         return True
     _, least = train.lowest(count)
-    now = float(np.median(train.last(count)))
+    now = _median(train.last(count))
     return now > 2 * least and now - least > 0.5 * max(0.0, train.values[0] - least)
 
 

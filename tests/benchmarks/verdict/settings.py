@@ -113,6 +113,7 @@ KINDS = (
     "narrow network",
     "few to validate",
     "plain",
+    "trained long",
 )
 
 
@@ -120,7 +121,9 @@ def runs_of(problem: Problem) -> list[Settings]:
     """The runs of a problem; drawn from its id alone."""
     menu, number = MENUS[problem.family], int(problem.id.partition("/")[2])
     # Steps of 3 through ten kinds reach them all, and neither parity of the number misses one.
-    kinds = [KINDS[(3 * index + number // 2 + 5 * (number % 2)) % len(KINDS)] for index in range(menu.runs)]
+    kinds = [KINDS[(3 * index + number // 2 + 5 * (number % 2)) % 10] for index in range(menu.runs)]
+    # Most people train far too long rather than too short: the last quarter of the runs is like that.
+    kinds[-(menu.runs // 4) :] = ["trained long"] * (menu.runs // 4)
     return [_drawn(problem, menu, kind, index) for index, kind in enumerate(kinds)]
 
 
@@ -128,7 +131,9 @@ def _drawn(problem: Problem, menu: Menu, kind: str, index: int) -> Settings:
     draw = random.Random(f"{problem.id}|{index}|{kind}")
     data = {"small data": menu.small, "large data": menu.large, "regularised": menu.small + menu.medium}
     networks = {"narrow network": menu.narrow, "wide network": menu.wide, "regularised": menu.usual + menu.wide}
+    networks |= {"trained long": menu.usual + menu.wide}
     data |= {"narrow network": menu.medium + menu.large, "wide network": menu.small + menu.medium}
+    data |= {"trained long": menu.small + menu.medium}
     num_train = draw.choice(
         data.get(kind, menu.small + menu.medium + (menu.large if kind != "few to validate" else ()))
     )
@@ -145,7 +150,8 @@ def _drawn(problem: Problem, menu: Menu, kind: str, index: int) -> Settings:
         weight_decay=draw.choice((0.0, 0.0, 1e-4)),
         seed=draw.randrange(2**31),
     )
-    return _shortened(_changed(draw, base), menu.steps)
+    long = 2 if kind == "trained long" else 1
+    return _shortened(_changed(draw, replace(base, epochs=base.epochs * long)), menu.steps * long)
 
 
 def _validation(draw: random.Random, kind: str, num_train: int) -> int:

@@ -69,7 +69,7 @@ def _train_on(run: _Run, settings: Settings, arrays: dict[str, NDArray[np.float3
 
 
 @dataclass(slots=True)
-class _Best:
+class BestSoFar:
     """Each validation sample's loss at the epoch with the lowest mean."""
 
     mean: float = math.inf
@@ -97,7 +97,7 @@ class _Run:
         torch.manual_seed(settings.seed)
         self.network = build(settings.network, problem, settings.dropout)
         self.optimizer = _optimizer(settings, self.network)
-        self.best = _Best()
+        self.best = BestSoFar()
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Trains an epoch and measures all there is to know about it."""
