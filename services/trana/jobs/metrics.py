@@ -6,6 +6,7 @@ of a job come from a collector over the jobs that live, and go with them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,10 +22,12 @@ from trana.jobs.domain.states import FINAL, TRANSITIONS, short_name
 from trana.v1.cause_pb2 import Cause
 from trana.v1.epoch_pb2 import Epoch
 from trana.v1.event_pb2 import StateChange
+from trana.v1.fit_pb2 import FitLabel
 from trana.v1.job_pb2 import JobState
 
 WAIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
 RPC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+FITS = {label: FitLabel.Name(label).removeprefix("FIT_LABEL_") for label in FitLabel.values() if label}
 RPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 
 
@@ -158,6 +161,28 @@ class _Jobs(Collector):
                 if live.epoch is not None:
                     family.add_metric([job], getattr(live.epoch, name))
         yield from (*families.values(), best, epochs)
+        yield from _fits(live.record for live in list(self._live.values()))
+
+
+def _fits(records: Iterable[JobRecord]) -> Iterator[GaugeMetricFamily]:
+    """What the verdicts say of jobs that have one; a gap that is not known has no sample."""
+    text = "1 for what the learning curve says of the fit, 0 for all else that it could."
+    fits = GaugeMetricFamily("trana_job_fit", text, labels=["job", "verdict"])
+    text = "Validation loss less training loss, of the last epoch."
+    gaps = GaugeMetricFamily("trana_job_generalization_gap", text, labels=["job"])
+    text = "Epochs since the one with the lowest validation loss."
+    since = GaugeMetricFamily("trana_job_epochs_since_best", text, labels=["job"])
+    text = "Seconds of training since the epoch with the lowest validation loss."
+    wasted = GaugeMetricFamily("trana_job_wasted_seconds", text, labels=["job"])
+    judged = ((record.id, record.fit) for record in records if record.fit is not None)
+    for job, fit in judged:
+        for label, name in FITS.items():
+            fits.add_metric([job, name], float(label == fit.label))
+        if math.isfinite(fit.gap):
+            gaps.add_metric([job], fit.gap)
+        since.add_metric([job], fit.epochs_since_best)
+        wasted.add_metric([job], fit.wasted_seconds)
+    yield from (fits, gaps, since, wasted)
 
 
 class RpcMetrics:

@@ -157,7 +157,9 @@ class Job(_message.Message):
 
     @_builtins.property
     def fit(self) -> _fit_pb2.FitVerdict:
-        """Output only. Whether it under- or overfits, since when, and what to do about it; unset before the first epoch."""
+        """Output only. Whether it under- or overfits, since when, and what to do about it; unset before the first epoch.
+        ListJobs leaves out its evidence and advice.
+        """
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[_layer_pb2.BuiltLayer]:

@@ -94,7 +94,7 @@ class ListJobsRequest(_message.Message):
     page_token: _builtins.str
     """Optional. next_page_token of the page before."""
     filter: _builtins.str
-    """Optional. Terms joined by AND: state = RUNNING, labels.team = "vision", priority >= 50."""
+    """Optional. Terms joined by AND: state = RUNNING, fit = OVERFITTING, labels.team = "vision", priority >= 50."""
     def __init__(
         self,
         *,

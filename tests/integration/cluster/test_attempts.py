@@ -23,7 +23,7 @@ from integration.cluster.driving import (
     start,
     until,
 )
-from trana.jobs.cluster.cluster import AttemptGone, AttemptRequest, Cluster, ClusterSettings, Poll
+from trana.jobs.cluster.cluster import AttemptGone, AttemptRequest, Check, Cluster, ClusterSettings, Poll
 from trana.jobs.domain.attempt import AttemptKey, Ending
 from trana.jobs.scheduling.ledger import Gang
 from trana.v1.cause_pb2 import Cause
@@ -234,10 +234,12 @@ async def test_a_worker_that_is_not_up_in_time_is_named(cluster: Cluster, key: A
 
 
 async def test_preflight_returns_how_the_check_ended(cluster: Cluster) -> None:
-    assert await cluster.preflight(spec=b"spec", entrypoint="toy:check_good") == Ending()
+    assert await cluster.preflight(spec=b"spec", entrypoint="toy:check_good") == Check()
+    wary = await cluster.preflight(spec=b"spec", entrypoint="toy:check_wary")
+    assert wary == Check(warnings=("the network is large",))
     bad = await cluster.preflight(spec=b"spec", entrypoint="toy:check_data")
-    assert bad == Ending(Cause.CAUSE_DATA_ERROR, "iris.csv, row 3: 'x' is no number")
-    broken = await cluster.preflight(spec=b"spec", entrypoint="toy:check_broken")
+    assert bad.ending == Ending(Cause.CAUSE_DATA_ERROR, "iris.csv, row 3: 'x' is no number")
+    broken = (await cluster.preflight(spec=b"spec", entrypoint="toy:check_broken")).ending
     assert broken.cause == Cause.CAUSE_USER_ERROR
     assert broken.message.splitlines()[0] == "KeyError: 'species'"
     assert "in check_broken" in broken.message
@@ -245,15 +247,15 @@ async def test_preflight_returns_how_the_check_ended(cluster: Cluster) -> None:
 
 async def test_preflight_ends_though_the_check_does_not(cluster: Cluster) -> None:
     slow = await cluster.preflight(spec=b"spec", entrypoint="toy:check_slow", timeout_seconds=0.5)
-    assert slow.cause == Cause.CAUSE_START_TIMEOUT
+    assert slow.ending.cause == Cause.CAUSE_START_TIMEOUT
     dead = await cluster.preflight(spec=b"spec", entrypoint="toy:check_dead")
-    assert dead.cause == Cause.CAUSE_WORKER_LOST
+    assert dead.ending.cause == Cause.CAUSE_WORKER_LOST
 
 
 async def test_preflight_needs_no_free_place(cluster: Cluster, key: AttemptKey) -> None:
     await start(cluster, key, "forever")
     await first_report(cluster, key)
-    assert await cluster.preflight(spec=b"spec", entrypoint="toy:check_good") == Ending()
+    assert await cluster.preflight(spec=b"spec", entrypoint="toy:check_good") == Check()
 
 
 def _hasty(key: AttemptKey, gang: Gang, entrypoint: str) -> AttemptRequest:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from integration.cluster.driving import ONE, TOYS, first_report, followed, is_alive, marked, running, start, until
-from trana.jobs.cluster.cluster import AttemptGone, ClusterSettings, ClusterUnreachable
+from trana.jobs.cluster.cluster import AttemptGone, Check, ClusterSettings, ClusterUnreachable
 from trana.jobs.cluster.sweeping import sweep
 from trana.jobs.domain.attempt import AttemptKey, Ending
 
@@ -74,7 +74,7 @@ async def test_attempts_outlive_the_service_where_they_shall_and_are_adopted(hea
         assert ending == Ending()
         await after.remove_attempt(KEY)
         assert await after.attempts() == ()
-        assert await after.preflight(spec=b"spec", entrypoint="toy:check_good") == Ending()
+        assert await after.preflight(spec=b"spec", entrypoint="toy:check_good") == Check()
         await start(after, AttemptKey("job", 2), "with_child")
         pids = [int(pid) for pid in (await first_report(after, AttemptKey("job", 2))).split()]
     assert not any(is_alive(pid) for pid in pids)  # stopped without keeping them

@@ -84,6 +84,10 @@ def check_good(spec: bytes) -> None:
     assert spec == b"spec"
 
 
+def check_wary(spec: bytes) -> tuple[str, ...]:
+    return ("the network is large",)
+
+
 def check_data(spec: bytes) -> None:
     raise UnreadableData("iris.csv, row 3: 'x' is no number")
 

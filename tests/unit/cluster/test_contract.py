@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from trana.jobs.cluster.agent_process import MAX_DELAY_SECONDS, delay_seconds
-from trana.jobs.cluster.contract import AttemptRequest, ClusterSettings, Poll
+from trana.jobs.cluster.contract import AttemptRequest, Check, ClusterSettings, Poll
 from trana.jobs.cluster.environment import MARK, agent_environment, mark_of
 from trana.jobs.cluster.launch import Launch
 from trana.jobs.domain.attempt import AttemptKey, Ending
@@ -39,6 +39,11 @@ def test_a_request_survives_the_way_to_the_agent() -> None:
 )
 def test_a_poll_survives_the_way_from_the_agent(poll: Poll) -> None:
     assert Poll.from_json(json.loads(json.dumps(poll.to_json()))) == poll
+
+
+@pytest.mark.parametrize("check", [Check(), Check(warnings=("many", "é")), Check(Ending(Cause.CAUSE_DATA_ERROR, "x"))])
+def test_a_check_survives_the_way_from_the_agent(check: Check) -> None:
+    assert Check.from_json(json.loads(json.dumps(check.to_json()))) == check
 
 
 def test_a_launch_survives_the_command_line() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable, Poll
+from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, Check, ClusterUnreachable, Poll
 from trana.jobs.domain.attempt import AttemptKey, Ending
 from trana.jobs.scheduling.ledger import Node
 from trana.v1.report_pb2 import Report
@@ -30,7 +30,7 @@ class FakeCluster:
         self.cpus = cpus
         self.unreachable = False
         self.broken: set[str] = set()
-        self.refuses: dict[str, Ending] = {}
+        self.check = Check()
         self.there: dict[AttemptKey, FakeAttempt] = {}
         self.calls: list[str] = []
         self._news = asyncio.Condition()
@@ -97,6 +97,6 @@ class FakeCluster:
         self._ask("attempts")
         return tuple(self.there)
 
-    async def preflight(self, *, spec: bytes, timeout_seconds: float) -> Ending:
+    async def preflight(self, *, spec: bytes, timeout_seconds: float) -> Check:
         self._ask("preflight")
-        return self.refuses.get("all", Ending())
+        return self.check

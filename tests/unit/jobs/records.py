@@ -10,8 +10,10 @@ from trana.jobs.domain.job import JobRecord
 from trana.jobs.domain.states import QUEUED
 from trana.v1.checkpoint_pb2 import Checkpoint, CheckpointKind
 from trana.v1.epoch_pb2 import Epoch
+from trana.v1.fit_pb2 import FitLabel, FitVerdict
 from trana.v1.job_pb2 import JobSpec
-from trana.v1.report_pb2 import FirstStep, Report, TrainingResult
+from trana.v1.layer_pb2 import BuiltLayer
+from trana.v1.report_pb2 import FirstStep, Report, StopReason, TrainingResult
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -44,9 +46,12 @@ def record(job: str = "a", **changed: Any) -> JobRecord:
     return replace(made, **changed)
 
 
-def first_step() -> Report:
-    """The report of an attempt's first step."""
-    report = Report(first_step=FirstStep(num_parameters=15, num_train=90))
+def first_step(*, parameters: int = 15, layers: int = 0) -> Report:
+    """The report of an attempt's first step, of a network of so many equal layers."""
+    step = FirstStep(num_parameters=parameters, num_train=90, num_validation=30, num_test=7)
+    for number in range(layers):
+        step.layers.append(BuiltLayer(name=str(number), kind="Linear", num_parameters=15, output_shape=[3]))
+    report = Report(first_step=step)
     report.create_time.FromDatetime(later(2))
     return report
 
@@ -62,6 +67,12 @@ def best(number: int, val_loss: float = 0.5) -> Report:
     return Report(checkpoint=Checkpoint(kind=kind, epoch=number, val_loss=val_loss, uri=f"file:///c/{number}"))
 
 
-def result() -> Report:
+def fit(label: str, number: int, **changed: Any) -> Report:
+    """The report of a verdict after epoch `number`; `label` is a short name."""
+    values: dict[str, Any] = {"gap": 0.25, "best_epoch": 1, "epochs_since_best": number - 1, **changed}
+    return Report(fit=FitVerdict(label=FitLabel.Value(f"FIT_LABEL_{label}"), epoch=number, **values))
+
+
+def result(reason: StopReason.ValueType = StopReason.STOP_REASON_UNSPECIFIED) -> Report:
     """The report of a training that came to its end."""
-    return Report(result=TrainingResult(best_epoch=2, best_val_loss=0.25))
+    return Report(result=TrainingResult(best_epoch=2, best_val_loss=0.25, stop_reason=reason))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trana.jobs.cluster.contract import AttemptRequest
+from trana.jobs.cluster.contract import AttemptRequest, Check
 from trana.jobs.controller import follower
 from trana.jobs.controller.loop import Controller
 from trana.jobs.controller.seams import ControllerSettings
@@ -106,11 +106,18 @@ async def test_job_goes_from_the_queue_to_success_and_leaves_nothing(house: Hous
 
 
 async def test_dataset_is_checked_before_the_job_takes_a_place(house: House) -> None:
-    house.cluster.refuses["all"] = Ending(Cause.CAUSE_DATA_ERROR, "row 3, column x: 'abc' is not a number")
+    house.cluster.check = Check(Ending(Cause.CAUSE_DATA_ERROR, "row 3, column x: 'abc' is not a number"))
     await house.submit("a")
     failed = await house.state("a", states.FAILED)
     assert (failed.cause, failed.message) == (Cause.CAUSE_DATA_ERROR, "row 3, column x: 'abc' is not a number")
     assert not any(call.startswith("start") for call in house.cluster.calls)
+
+
+async def test_warnings_of_the_check_stay_with_the_job(house: House) -> None:
+    house.cluster.check = Check(warnings=("the network is large",))
+    await house.submit("a")
+    await house.until(lambda: A1 in house.cluster.there)
+    assert (await house.store.get_job("a")).warnings == ("the network is large",)
 
 
 async def test_intent_is_saved_before_the_cluster_acts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +150,9 @@ async def test_jobs_start_in_order_of_priority_as_places_come_free(house: House)
 async def test_check_is_made_in_the_order_of_the_queue(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[bytes] = []
 
-    async def spy(*, spec: bytes, timeout_seconds: float) -> Ending:
+    async def spy(*, spec: bytes, timeout_seconds: float) -> Check:
         checked.append(spec)
-        return Ending()
+        return Check()
 
     house.cluster.cpus = 0
     monkeypatch.setattr(house.cluster, "preflight", spy)
@@ -190,10 +197,10 @@ async def test_stop_is_asked_for_again_where_the_cluster_was_away(house: House) 
 async def test_cancel_works_while_the_dataset_is_checked(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, gate = asyncio.Event(), asyncio.Event()
 
-    async def slow(*, spec: bytes, timeout_seconds: float) -> Ending:
+    async def slow(*, spec: bytes, timeout_seconds: float) -> Check:
         begun.set()
         await gate.wait()
-        return Ending()
+        return Check()
 
     monkeypatch.setattr(house.cluster, "preflight", slow)
     await house.submit("a")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import create_engine
+from sqlalchemy import MetaData, create_engine
 from trana.jobs.domain import changes, states
 from trana.jobs.domain.attempt import AttemptRecord
 from trana.jobs.domain.errors import JobExists, JobNotFound, RequestIdReused, StoreUnavailable
@@ -19,8 +19,9 @@ from trana.jobs.domain.job import JobRecord
 from trana.jobs.domain.selection import parse_filter
 from trana.jobs.store import engine
 from trana.jobs.store.engine import alembic_config
+from trana.jobs.store.rows import to_row
 from trana.jobs.store.store import PageKey, Request, Store
-from unit.jobs.records import NOW, best, epoch, first_step, later, record, spec
+from unit.jobs.records import NOW, best, epoch, first_step, fit, later, record, spec
 
 REQUEST = Request("", "digest")
 
@@ -38,6 +39,9 @@ async def add(store: Store, job: str = "a", request: Request = REQUEST, **change
 
 async def test_job_reads_back_as_it_was_written(store: Store) -> None:
     made = record(cause=3, message="é", attempt=2, epoch=4, best_epoch=3, best_val_loss=0.1 + 0.2, checked=True)
+    made = replace(
+        made, num_validation=3, num_test=4, warnings=("many", "é"), fit=fit("GOOD_FIT", 4, evidence=["x"]).fit
+    )
     await store.create_job(changes.created(made), REQUEST)
     assert await store.get_job("a") == made
 
@@ -175,6 +179,16 @@ async def test_list_holds_what_the_filter_selects(store: Store, text: str, found
     assert {job.id for job in listed} == found
 
 
+async def test_network_is_kept_beside_the_job_and_the_latest_attempts_holds(store: Store) -> None:
+    await add(store)
+    assert await store.layers("a") == []
+    for layers in (2, 3, 0):
+        built = tuple(first_step(layers=layers).first_step.layers)
+        await store.update("a", lambda job, _, built=built: changes.Change(job, layers=built))  # type: ignore[misc]
+    assert await store.layers("a") == list(first_step(layers=3).first_step.layers)
+    assert await store.layers("nobody") == []
+
+
 async def test_attempt_holds_its_place_until_it_is_removed(store: Store) -> None:
     await add(store)
     job, _ = await store.update("a", lambda job, _: changes.attempt_started(job, now=NOW))
@@ -215,3 +229,27 @@ def test_migrations_make_the_tables_of_the_schema(tmp_path: Path) -> None:
         command.check(config)
         command.downgrade(config, "base")
     database.dispose()
+
+
+async def test_database_of_the_first_release_is_brought_up_to_date_with_all_that_it_holds(tmp_path: Path) -> None:
+    old = create_engine(f"sqlite:///{tmp_path / 'trana.db'}")
+    row = to_row(record("a", state=states.RUNNING, attempt=1, epoch=1, num_train=90, message="é"))
+    with old.begin() as connection:
+        command.upgrade(alembic_config(connection), "0001")
+        tables = MetaData()
+        tables.reflect(connection)
+        first = {name: row[name] for name in tables.tables["jobs"].columns.keys() if name in row}  # noqa: SIM118
+        times = {name: value and int(value.timestamp() * 1e6) for name, value in first.items() if "time" in name}
+        connection.execute(tables.tables["jobs"].insert(), {**first, **times, "request_digest": "digest"})
+        event = {"job": "a", "sequence": 1, "create_time": 0, "payload": b""}
+        connection.execute(tables.tables["events"].insert(), event)
+        assert "fit" not in first
+    old.dispose()
+    store = await Store.open(tmp_path / "trana.db")
+    job = await store.get_job("a")
+    assert job == record("a", state=states.RUNNING, attempt=1, epoch=1, num_train=90, message="é")
+    assert (job.fit, job.warnings, job.num_validation, await store.layers("a")) == (None, (), 0, [])
+    assert len(await store.events("a", after=0, limit=9)) == 1
+    await store.update("a", lambda job, _: changes.Change(replace(job, fit=fit("GOOD_FIT", 2).fit, warnings=("x",))))
+    assert [found.id for found in await store.list_jobs(parse_filter("fit = GOOD_FIT"), limit=9, after=None)] == ["a"]
+    await store.close()

@@ -70,7 +70,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         made = Request(request.request_id, _digest(request))
         earlier = await self._store.find_request(made)
         if earlier is not None:
-            return earlier.to_message()
+            return await self._whole(earlier)
         await self._admission.check(request.spec.training)
         await self._check_capacity(request.spec)
         now = self._clock()
@@ -81,11 +81,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             return change.record.to_message()
         record, _ = await self._store.create_job(change, made)
         self._wakeups.controller.ring()
-        return record.to_message()
+        return await self._whole(record)
 
     async def GetJob(self, request: api.GetJobRequest, context: Context) -> Job:  # noqa: N802
         """The job as it is now."""
-        return (await self._store.get_job(_id(request.name))).to_message()
+        return await self._whole(await self._store.get_job(_id(request.name)))
 
     async def ListJobs(self, request: api.ListJobsRequest, context: Context) -> api.ListJobsResponse:  # noqa: N802
         """A page of jobs, newest first."""
@@ -94,7 +94,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         # One more than asked for tells whether there is a next page.
         found = await self._store.list_jobs(parse_filter(request.filter), limit=size + 1, after=key)
         page = found[:size]
-        response = api.ListJobsResponse(jobs=[record.to_message() for record in page])
+        response = api.ListJobsResponse(jobs=map(_listed, page))
         if len(found) > size:
             response.next_page_token = paging.jobs_token(PageKey(page[-1].create_time, page[-1].id), request.filter)
         return response
@@ -104,7 +104,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         now = self._clock()
         record, _ = await self._store.update(_id(request.name), lambda job, _: changes.cancelled(job, now=now))
         self._wakeups.controller.ring()
-        return record.to_message()
+        return await self._whole(record)
 
     async def WatchJob(  # noqa: N802
         self, request: api.WatchJobRequest, context: Context
@@ -117,9 +117,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         while not self._stopping:
             ticket = bell.ticket
             record, events = await self._store.news(record.id, after=after, limit=EVENTS_AT_ONCE)
+            shown = record.to_message()
             for event in events:
                 after = event.sequence
-                yield api.WatchJobResponse(job=record.to_message(), event=event)
+                yield api.WatchJobResponse(job=shown, event=event)
             if record.final and after >= record.sequence:
                 return
             if len(events) < EVENTS_AT_ONCE:
@@ -152,6 +153,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         async for piece in read_checkpoint(await self._checkpoint(request.name), below=below):
             yield piece
 
+    async def _whole(self, record: JobRecord) -> Job:
+        """The job with all that is known of it."""
+        job = record.to_message()
+        job.layers.extend(await self._store.layers(record.id))
+        return job
+
     async def _checkpoint(self, name: str) -> Checkpoint:
         _, job, _, kind = name.split("/")
         record = await self._store.get_job(job)
@@ -169,6 +176,15 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 "ask for fewer or smaller workers in resources",
                 num_workers=str(gang.num_workers),
             )
+
+
+def _listed(record: JobRecord) -> Job:
+    """The job without what is long to read: a page of 1,000 must fit in the 4 MiB that a client takes by default."""
+    job = record.to_message()
+    if record.fit is not None:
+        job.fit.ClearField("evidence")
+        job.fit.ClearField("advice")
+    return job
 
 
 def _id(name: str) -> str:

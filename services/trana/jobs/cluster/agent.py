@@ -19,7 +19,7 @@ from typing import Any
 import ray
 
 from trana.jobs.cluster.attempts import Attempts
-from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable, ending_to_json
+from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable
 from trana.jobs.cluster.environment import MARK
 from trana.jobs.cluster.joining import join, leave, start_embedded, watch
 from trana.jobs.cluster.launch import Launch
@@ -82,13 +82,13 @@ class Agent:
                 raise ValueError(f"the cluster agent knows no method {method}")
 
     async def _preflight(self, *, spec: str, entrypoint: str, timeout_seconds: float) -> Any:
-        ending = await preflight(
+        check = await preflight(
             spec=base64.b64decode(spec),
             entrypoint=entrypoint,
             timeout_seconds=timeout_seconds,
             call_timeout_seconds=self._timeout,
         )
-        return ending_to_json(ending)
+        return check.to_json()
 
 
 async def _serve(launch: Launch, control_plane: socket.socket, vital: list[int]) -> None:

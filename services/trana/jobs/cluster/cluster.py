@@ -12,16 +12,16 @@ from trana.jobs.cluster.agent_process import AgentProcess
 from trana.jobs.cluster.contract import (
     AttemptGone,
     AttemptRequest,
+    Check,
     ClusterSettings,
     ClusterUnreachable,
     Poll,
-    ending_from_json,
 )
 from trana.jobs.cluster.protocol import RemoteError
-from trana.jobs.domain.attempt import AttemptKey, Ending
+from trana.jobs.domain.attempt import AttemptKey
 from trana.jobs.scheduling.ledger import Node
 
-__all__ = ["AttemptGone", "AttemptRequest", "Cluster", "ClusterSettings", "ClusterUnreachable", "Poll"]
+__all__ = ["AttemptGone", "AttemptRequest", "Check", "Cluster", "ClusterSettings", "ClusterUnreachable", "Poll"]
 
 REMOVE_SECONDS = 10.0
 """How long an attempt's processes may take to be gone."""
@@ -125,18 +125,18 @@ class Cluster:
 
     async def preflight(
         self, *, spec: bytes, entrypoint: str = "trana.trainer.preflight:check", timeout_seconds: float = 60.0
-    ) -> Ending:
+    ) -> Check:
         """Calls `entrypoint(spec)` in a worker that holds no CPU and no GPU; the ending is good if it returns.
 
-        What it raises gives the cause and the message. Beyond `timeout_seconds` the cause is START_TIMEOUT.
+        What it returns, a tuple of texts or None, are the warnings. What it raises gives the ending's cause and
+        message. Beyond `timeout_seconds` the cause is START_TIMEOUT.
         """
         parameters = {
             "spec": base64.b64encode(spec).decode("ascii"),
             "entrypoint": entrypoint,
             "timeout_seconds": timeout_seconds,
         }
-        ending = ending_from_json(await self._ask("preflight", parameters, extra_seconds=timeout_seconds))
-        return ending or Ending()
+        return Check.from_json(await self._ask("preflight", parameters, extra_seconds=timeout_seconds))
 
     async def _remove_all(self) -> None:
         try:

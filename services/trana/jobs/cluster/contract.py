@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,28 @@ class Poll:
             started=values["started"],
             ending=ending_from_json(values["ending"]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a preflight found.
+
+    Attributes:
+        ending: Good where the job may start.
+        warnings: What speaks against its success but does not forbid it, a sentence each.
+    """
+
+    ending: Ending = field(default_factory=Ending)
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {"ending": ending_to_json(self.ending), "warnings": list(self.warnings)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Check:
+        """Reads what `to_json` wrote."""
+        return cls(ending=ending_from_json(values["ending"]) or Ending(), warnings=tuple(values["warnings"]))
 
 
 def ending_to_json(ending: Ending | None) -> list[Any] | None:

@@ -106,15 +106,18 @@ class Controller:
 
     async def _preflight(self, *, record: JobRecord) -> None:
         try:
-            ending = await self._cluster.preflight(
+            check = await self._cluster.preflight(
                 spec=record.spec.training.SerializeToString(), timeout_seconds=self._settings.check_timeout_seconds
             )
         except ClusterUnreachable:
             await asyncio.sleep(self._settings.tick_seconds)
             return
-        if not ending.good:
-            log.info("dataset refused", job=record.id, message=ending.message)
-        await self._store.update(record.id, lambda job, _: changes.checked(job, ending, now=self._clock()))
+        if not check.ending.good:
+            log.info("dataset refused", job=record.id, message=check.ending.message)
+        await self._store.update(
+            record.id,
+            lambda job, _: changes.checked(job, check.ending, warnings=check.warnings, now=self._clock()),
+        )
 
     async def _schedule(self, queue: Sequence[JobRecord], opened: Open) -> None:
         try:

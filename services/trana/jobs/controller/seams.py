@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from trana.jobs.cluster.contract import AttemptRequest, Poll
-from trana.jobs.domain.attempt import AttemptKey, Ending
+from trana.jobs.cluster.contract import AttemptRequest, Check, Poll
+from trana.jobs.domain.attempt import AttemptKey
 from trana.jobs.scheduling.ledger import Node
 
 Clock = Callable[[], datetime]
@@ -42,7 +42,7 @@ class ClusterRoom(Protocol):
         """Every attempt of which anything is there."""
         ...
 
-    async def preflight(self, *, spec: bytes, timeout_seconds: float) -> Ending:
+    async def preflight(self, *, spec: bytes, timeout_seconds: float) -> Check:
         """Checks the dataset, holding no GPU."""
         ...
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,25 +12,35 @@ from trana.jobs.domain import states
 from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending
 from trana.jobs.domain.job import JobRecord, timestamp
 from trana.jobs.domain.retrying import after_attempt
+from trana.jobs.domain.stopping import why_it_stopped
+from trana.spec.capacity import warn_of_capacity
 from trana.v1.cause_pb2 import Cause
 from trana.v1.checkpoint_pb2 import Checkpoint, CheckpointKind
 from trana.v1.epoch_pb2 import Epoch
 from trana.v1.event_pb2 import Event, StateChange
+from trana.v1.event_pb2 import Warning as WarningEvent
+from trana.v1.fit_pb2 import FitLabel, FitVerdict
 from trana.v1.job_pb2 import JobState
+from trana.v1.layer_pb2 import BuiltLayer
 from trana.v1.report_pb2 import Report, TrainingResult
 
+_NUMBERS = re.compile(r"[\d.,]+")
 KINDS = {CheckpointKind.CHECKPOINT_KIND_BEST: "best", CheckpointKind.CHECKPOINT_KIND_LAST: "last"}
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one transaction writes: the job's new row, its new events, and what else came with them."""
+    """What one transaction writes: the job's new row, its new events, and what else came with them.
+
+    `layers` replace those that are kept, where there are any.
+    """
 
     record: JobRecord
     events: tuple[Event, ...] = ()
     epochs: tuple[Epoch, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     attempt: AttemptRecord | None = None
+    layers: tuple[BuiltLayer, ...] = ()
 
 
 def created(record: JobRecord) -> Change:
@@ -88,8 +100,8 @@ def cancel_completed(record: JobRecord, *, now: datetime) -> Change | None:
     return moved(record, states.CANCELLED, now=now, message="cancelled")
 
 
-def checked(record: JobRecord, ending: Ending, *, now: datetime) -> Change | None:
-    """The dataset was checked; None where the job no longer waits for that.
+def checked(record: JobRecord, ending: Ending, *, warnings: Sequence[str] = (), now: datetime) -> Change | None:
+    """The dataset was checked, and `warnings` is what was noticed; None where the job no longer waits for that.
 
     A check that the infrastructure broke says nothing about the data: it is made again, with the budget and the
     back-off of attempts.
@@ -97,7 +109,8 @@ def checked(record: JobRecord, ending: Ending, *, now: datetime) -> Change | Non
     if record.state != states.QUEUED or record.checked:
         return None
     if ending.good:
-        return Change(replace(record, checked=True, message="", update_time=now, not_before=None, fruitless_attempts=0))
+        good = replace(record, checked=True, message="", update_time=now, not_before=None, fruitless_attempts=0)
+        return _warned(Change(good), warnings, now=now)
     then = after_attempt(
         states.STARTING, ending, fruitless_attempts=record.fruitless_attempts, has_result=False, now=now
     )
@@ -133,7 +146,8 @@ def attempt_ended(record: JobRecord, attempt: AttemptRecord, ending: Ending, *, 
         has_result=record.result is not None,
         now=now,
     )
-    change = moved(record, then.state, now=now, cause=then.cause, message=then.message)
+    message = why_it_stopped(record) if then.state == states.SUCCEEDED else then.message
+    change = moved(record, then.state, now=now, cause=then.cause, message=message)
     after = replace(change.record, not_before=then.not_before, fruitless_attempts=then.fruitless_attempts)
     ended = replace(attempt, end_time=now, cause=ending.cause, message=ending.message)
     return replace(change, record=after, attempt=ended)
@@ -171,6 +185,8 @@ def _taken_in(change: Change, report: Report, *, now: datetime) -> Change:
             return _checkpoint(change, report.checkpoint, now=now)
         case "result":
             return _result(change, report.result, now=now)
+        case "fit":
+            return _fit(change, report.fit, now=now)
         case _:
             return change
 
@@ -183,14 +199,59 @@ def _first_step(change: Change, report: Report, *, now: datetime) -> Change:
         moved_on = moved(record, states.RUNNING, now=now, message=again)
         running = replace(moved_on.record, cause=record.cause)
         change = replace(change, record=running, events=change.events + moved_on.events)
+    step = report.first_step
     record = replace(
         change.record,
         start_time=change.record.start_time or when,
-        num_parameters=report.first_step.num_parameters,
-        num_train=report.first_step.num_train,
+        num_parameters=step.num_parameters,
+        num_train=step.num_train,
+        num_validation=step.num_validation,
+        num_test=step.num_test,
     )
     assert change.attempt is not None
-    return replace(change, record=record, attempt=replace(change.attempt, first_step_time=when))
+    attempt = replace(change.attempt, first_step_time=when)
+    change = replace(change, record=record, attempt=attempt, layers=tuple(step.layers) or change.layers)
+    # Known here for every network; of a declared one the check said it, perhaps of another number of samples.
+    warning = warn_of_capacity(step.num_parameters, step.num_train)
+    said = {_kind(earlier) for earlier in record.warnings}
+    return _warned(change, [warning] if warning and _kind(warning) not in said else [], now=now)
+
+
+def _warned(change: Change, warnings: Sequence[str], *, now: datetime) -> Change:
+    """The job keeps the warnings that it does not have yet, and those who watch it are told each."""
+    for text in dict.fromkeys(warnings):
+        if text in change.record.warnings:
+            continue
+        sequence = change.record.sequence + 1
+        event = Event(sequence=sequence, create_time=timestamp(now), warning=WarningEvent(message=text))
+        after = replace(change.record, warnings=(*change.record.warnings, text), sequence=sequence, update_time=now)
+        change = replace(change, record=after, events=(*change.events, event))
+    return change
+
+
+def _kind(warning: str) -> str:
+    """What a warning is about: its words without its numbers."""
+    return _NUMBERS.sub("", warning)
+
+
+def _fit(change: Change, fit: FitVerdict, *, now: datetime) -> Change:
+    """A verdict replaces the one that is kept; that its label is another one is an event.
+
+    Two are no news: an UNDETERMINED with which a curve begins, and an onset that moves. An attempt that resumed judges
+    epochs again for which the job was judged already: those verdicts are passed over, or watchers would see the label
+    go back and forth. That a loss is no number any more counts whatever its epoch, for the training ends there.
+    """
+    before = change.record.fit
+    ends_here = fit.label == FitLabel.FIT_LABEL_DIVERGED and not math.isfinite(fit.gap)
+    if before is not None and fit.epoch < before.epoch and not ends_here:
+        return change
+    after = replace(change.record, fit=fit, update_time=now)
+    label = before.label if before is not None else FitLabel.FIT_LABEL_UNDETERMINED
+    if fit.label == label:
+        return replace(change, record=after)
+    after = replace(after, sequence=after.sequence + 1)
+    event = Event(sequence=after.sequence, create_time=timestamp(now), fit=fit)
+    return replace(change, record=after, events=(*change.events, event))
 
 
 def _epoch(change: Change, epoch: Epoch, *, now: datetime) -> Change:

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trana.jobs.domain.attempt import AttemptKey
 from trana.jobs.domain.states import FINAL
 from trana.v1.cause_pb2 import Cause
+from trana.v1.fit_pb2 import FitVerdict
 from trana.v1.job_pb2 import Job, JobSpec, JobState
 from trana.v1.report_pb2 import TrainingResult
 
@@ -21,7 +22,9 @@ class JobRecord:
     """A row of the store: the job as users see it, and what only the controller needs.
 
     `version` counts the row's changes; a change decided on an older version is refused.
-    `checked` says that the dataset passed its preflight. `not_before` holds a retry back.
+    `checked` says that the dataset passed its preflight. `not_before` holds a retry back. `fit` is the verdict on the
+    longest curve that the job had. The layers of the network, which may be many, are kept beside the row: they are
+    written once, the row with each epoch.
     """
 
     id: str
@@ -40,6 +43,10 @@ class JobRecord:
     result: TrainingResult | None = None
     num_parameters: int = 0
     num_train: int = 0
+    num_validation: int = 0
+    num_test: int = 0
+    fit: FitVerdict | None = None
+    warnings: tuple[str, ...] = ()
     sequence: int = 0
     version: int = 1
     checked: bool = False
@@ -67,7 +74,7 @@ class JobRecord:
         return self.state in FINAL
 
     def to_message(self) -> Job:
-        """The job as the API shows it."""
+        """The job as the API shows it, without the layers of its network."""
         job = Job(
             name=self.name,
             spec=self.spec,
@@ -83,6 +90,10 @@ class JobRecord:
             sequence=self.sequence,
             num_parameters=self.num_parameters,
             num_train=self.num_train,
+            num_validation=self.num_validation,
+            num_test=self.num_test,
+            fit=self.fit,
+            warnings=self.warnings,
         )
         if self.start_time:
             job.start_time.CopyFrom(timestamp(self.start_time))

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from trana.jobs.domain.errors import InvalidRequest
 from trana.spec.violation import Violation
+from trana.v1.fit_pb2 import FitLabel
 from trana.v1.job_pb2 import JobState
 
+FITS = tuple(name.removeprefix("FIT_LABEL_") for name in FitLabel.keys()[1:])
 OPERATORS = ("!=", ">=", "<=", "=", ">", "<")
 _TERM = re.compile(r"\s*(?P<field>[A-Za-z0-9_.-]+?)\s*(?P<operator>!=|>=|<=|=|>|<)\s*(?P<value>\"[^\"]*\"|[^\s\"]+)\s*")
 _AND = re.compile(r"AND\s+")
@@ -16,7 +18,10 @@ _AND = re.compile(r"AND\s+")
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One comparison. `field` is `state`, `priority` or `labels.{key}`; states are short names, `RUNNING`."""
+    """One comparison. `field` is `state`, `fit`, `priority` or `labels.{key}`.
+
+    States and labels of fits are short names, `RUNNING` and `OVERFITTING`.
+    """
 
     field: str
     operator: str
@@ -24,7 +29,7 @@ class Term:
 
 
 def parse_filter(text: str) -> tuple[Term, ...]:
-    """Reads `state = RUNNING AND labels.team = "vision" AND priority >= 50`; empty text selects all.
+    """Reads `state = RUNNING AND labels.team = "vision" AND priority >= 50 AND fit != OVERFITTING`; "" selects all.
 
     Raises:
         InvalidRequest: with what is wrong and what would be right.
@@ -51,10 +56,15 @@ def _term(field: str, operator: str, value: str) -> Term:
         if f"JOB_STATE_{name}" not in JobState.keys() or name == "UNSPECIFIED":  # noqa: SIM118 -- no mapping
             raise _invalid(f"there is no state {value!r}")
         value = name
+    if field == "fit":
+        name = value.upper().removeprefix("FIT_LABEL_")
+        if name not in FITS:
+            raise _invalid(f"there is no fit {value!r}, only {', '.join(FITS)}")
+        value = name
     if field == "priority" and not re.fullmatch(r"-?\d{1,9}", value):
         raise _invalid(f"priority is compared with a whole number, not {value!r}")
-    if field not in ("state", "priority") and not re.fullmatch(r"labels\.[A-Za-z0-9_.-]+", field):
-        raise _invalid(f"cannot filter by {field!r}: state, priority and labels.KEY can be")
+    if field not in ("state", "fit", "priority") and not re.fullmatch(r"labels\.[A-Za-z0-9_.-]+", field):
+        raise _invalid(f"cannot filter by {field!r}: state, fit, priority and labels.KEY can be")
     if field != "priority" and operator not in ("=", "!="):
         raise _invalid(f"{field} can be compared with = and != only")
     return Term(field, operator, value)

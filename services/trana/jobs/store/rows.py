@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping
 
 from trana.jobs.domain.job import JobRecord
 from trana.jobs.domain.states import short_name
+from trana.v1.fit_pb2 import FitLabel, FitVerdict
 from trana.v1.job_pb2 import JobSpec, JobState
 from trana.v1.report_pb2 import TrainingResult
 
@@ -27,6 +28,8 @@ PLAIN = (
     "best_val_loss",
     "num_parameters",
     "num_train",
+    "num_validation",
+    "num_test",
     "sequence",
     "version",
     "checked",
@@ -43,6 +46,9 @@ def to_row(record: JobRecord) -> dict[str, Any]:
     row["priority"] = record.priority
     row["labels"] = dict(record.spec.labels)
     row["result"] = record.result.SerializeToString() if record.result else None
+    row["fit"] = record.fit.SerializeToString() if record.fit else None
+    row["fit_label"] = FitLabel.Name(record.fit.label).removeprefix("FIT_LABEL_") if record.fit else None
+    row["warnings"] = list(record.warnings)
     return row
 
 
@@ -55,5 +61,11 @@ def _spec(data: bytes) -> JobSpec:
 def to_record(row: RowMapping) -> JobRecord:
     """The record of a row of `jobs`."""
     plain: dict[str, Any] = {name: row[name] for name in PLAIN}
-    result = None if row["result"] is None else TrainingResult.FromString(row["result"])
-    return JobRecord(spec=_spec(row["spec"]), state=JobState.Value(f"JOB_STATE_{row['state']}"), result=result, **plain)
+    return JobRecord(
+        spec=_spec(row["spec"]),
+        state=JobState.Value(f"JOB_STATE_{row['state']}"),
+        result=None if row["result"] is None else TrainingResult.FromString(row["result"]),
+        fit=None if row["fit"] is None else FitVerdict.FromString(row["fit"]),
+        warnings=tuple(row["warnings"]),
+        **plain,
+    )

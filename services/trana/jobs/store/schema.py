@@ -71,6 +71,12 @@ jobs = Table(
     Column("result", LargeBinary),
     Column("num_parameters", BigInteger, nullable=False),
     Column("num_train", BigInteger, nullable=False),
+    Column("num_validation", BigInteger, nullable=False, server_default="0"),
+    Column("num_test", BigInteger, nullable=False, server_default="0"),
+    # The verdict whole, and its label for lists to be filtered by.
+    Column("fit", LargeBinary),
+    Column("fit_label", String(16)),
+    Column("warnings", JSON, nullable=False, server_default="[]"),
     Column("sequence", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("checked", Boolean(name="checked"), nullable=False),
@@ -80,6 +86,14 @@ jobs = Table(
     Column("request_id", String(36), unique=True),
     Column("request_digest", String(64), nullable=False),
     Index("ix_jobs_page", "create_time", "id"),
+)
+
+# Beside the row of the job, which each epoch reads and writes: a network may have thousands of layers.
+networks = Table(
+    "networks",
+    metadata,
+    Column("job", ForeignKey("jobs.id"), primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
 )
 
 attempts = Table(

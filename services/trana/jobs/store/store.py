@@ -25,6 +25,8 @@ from trana.jobs.store.rows import to_record, to_row
 from trana.v1.checkpoint_pb2 import Checkpoint
 from trana.v1.epoch_pb2 import Epoch
 from trana.v1.event_pb2 import Event
+from trana.v1.layer_pb2 import BuiltLayer
+from trana.v1.report_pb2 import FirstStep
 
 T = TypeVar("T")
 Decide = Callable[[JobRecord, AttemptRecord | None], Change | None]
@@ -48,7 +50,7 @@ class PageKey:
 
 
 class Store:
-    """Jobs, attempts, events, epochs and checkpoints."""
+    """Jobs, their networks, attempts, events, epochs and checkpoints."""
 
     def __init__(self, database: Database, on_change: Callable[[Change], None] | None) -> None:
         self._database = database
@@ -186,6 +188,13 @@ class Store:
         async with self._database.read() as connection:
             return {row[0]: row[1] for row in await connection.execute(query)}
 
+    async def layers(self, job: str) -> list[BuiltLayer]:
+        """The network of a job as it was built, empty before that."""
+        async with self._database.read() as connection:
+            row = schema.networks.c
+            payload = (await connection.execute(select(row.payload).where(row.job == job))).scalar()
+        return [] if payload is None else list(FirstStep.FromString(payload).layers)
+
     async def events(self, job: str, *, after: int, limit: int) -> list[Event]:
         """Events of a job with a greater sequence number than `after`, in order."""
         async with self._database.read() as connection:
@@ -289,19 +298,23 @@ def _to_attempt(row: Any) -> AttemptRecord:
 async def _insert_rest(connection: AsyncConnection, change: Change) -> None:
     """Writes what hangs on a job's row. Epochs, checkpoints and attempts replace what stands under their key."""
     job = change.record.id
-    for event in change.events:
-        payload = event.SerializeToString()
-        when = change.record.update_time
-        row = {"job": job, "sequence": event.sequence, "create_time": when, "payload": payload}
-        await connection.execute(insert(schema.events), row)
-    for epoch in change.epochs:
-        await _replace(connection, schema.epochs, _epoch_row(job, epoch))
-    for checkpoint in change.checkpoints:
-        await _replace(connection, schema.checkpoints, _checkpoint_row(job, checkpoint))
+    if change.events:
+        await connection.execute(insert(schema.events), [_event_row(change.record, event) for event in change.events])
+    await _replace(connection, schema.epochs, *(_epoch_row(job, epoch) for epoch in change.epochs))
+    await _replace(connection, schema.checkpoints, *(_checkpoint_row(job, item) for item in change.checkpoints))
+    if change.layers:
+        # A message that holds layers and, written so, nothing else.
+        payload = FirstStep(layers=change.layers).SerializeToString()
+        await _replace(connection, schema.networks, {"job": job, "payload": payload})
     if change.attempt is not None:
         key = change.attempt.key
         row = {name: getattr(change.attempt, name) for name in _ATTEMPT_PLAIN}
         await _replace(connection, schema.attempts, {"job": key.job, "number": key.number, **row})
+
+
+def _event_row(record: JobRecord, event: Event) -> dict[str, Any]:
+    row = {"sequence": event.sequence, "create_time": record.update_time}
+    return {"job": record.id, "payload": event.SerializeToString(), **row}
 
 
 def _epoch_row(job: str, epoch: Epoch) -> dict[str, Any]:
@@ -318,18 +331,23 @@ def _checkpoint_row(job: str, checkpoint: Checkpoint) -> dict[str, Any]:
     return {"job": job, "kind": KINDS[checkpoint.kind], "payload": checkpoint.SerializeToString(), **row}
 
 
-async def _replace(connection: AsyncConnection, table: Any, row: dict[str, Any]) -> None:
+async def _replace(connection: AsyncConnection, table: Any, *rows: dict[str, Any]) -> None:
+    """Writes rows in their order, by one call: each costs a way to the driver's thread and back."""
+    if not rows:
+        return
     keys = [column.name for column in table.primary_key.columns]
-    statement = upsert(table).values(**row)
-    rest = {name: statement.excluded[name] for name in row if name not in keys}
-    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
+    statement = upsert(table)
+    rest = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest), list(rows))
 
 
 def _condition(term: Term) -> ColumnElement[bool]:
     column: ColumnElement[Any] = schema.jobs.c.state
     if term.field == "priority":
         return schema.jobs.c.priority.bool_op(term.operator)(int(term.value))
-    if term.field != "state":
+    if term.field == "fit":
+        column = schema.jobs.c.fit_label
+    elif term.field != "state":
         column = schema.jobs.c.labels[term.field.removeprefix("labels.")].as_string()
-    # A job without the label is unlike every value of it.
+    # A job without the label, or without a verdict, is unlike every value of it.
     return column == term.value if term.operator == "=" else column.is_distinct_from(term.value)
