@@ -12,6 +12,7 @@ from trana.client.report.scales import Scale, fit_linear, fit_log, is_number
 _LOG_FROM_RATIO, _SWITCH_FROM_RATIO = 50, 8
 
 Kind = Literal["train", "val", "one"]
+ScaleName = Literal["linear", "log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,10 @@ class Chart:
         return [value for line in self.lines for value in line.values if is_number(value)]
 
     @property
-    def scales(self) -> list[Literal["linear", "log"]]:
-        """The scales that it is drawn on, the one to begin with first."""
+    def scales(self) -> list[ScaleName]:
+        """The scales that show something of it, the one to begin with first."""
         numbers = self.numbers
-        if not numbers or min(numbers) <= 0 or self.with_zero or _ratio(numbers) < _SWITCH_FROM_RATIO:
+        if not numbers or min(numbers) <= 0 or _ratio(numbers) < _SWITCH_FROM_RATIO:
             return ["linear"]
         # Training loss near 0 is no reason: on a logarithmic scale the rise of validation loss hardly shows.
         judged = [value for line in self.lines if line.kind == "val" for value in line.values if is_number(value)]

@@ -102,7 +102,7 @@ def _axes(frame: Frame, across: Scale, up: Scale, epochs: Sequence[int]) -> Iter
         yield _element("line", class_="axis", x1=x, x2=x, y1=bottom, y2=bottom + 4)
         yield _element("text", f"{epoch:,}", class_="tick", x=x, y=bottom + 18, text_anchor="middle")
     if frame.has_names:
-        yield _element("text", "epoch", class_="tick", x=right + 12, y=bottom + 18)
+        yield _element("text", "epoch", class_="tick", x=frame.width, y=bottom + 18, text_anchor="end")
 
 
 def _after_onset(chart: Chart, frame: Frame, across: Scale) -> Iterator[Element]:

@@ -110,7 +110,7 @@ def time(material: Material) -> Rows:
     ]
     durations = [epoch.duration_seconds for epoch in epochs if epoch.duration_seconds > 0]
     if durations:
-        rows.append(("an epoch", f"{_seconds_text(statistics.median(durations))} in the middle of all"))
+        rows.append(("an epoch", f"{_seconds_text(statistics.median(durations))} (median)"))
     speeds = [epoch.samples_per_second for epoch in epochs if epoch.samples_per_second > 0]
     if speeds:
         rows.append(("speed", f"{number(round(statistics.median(speeds)), 'sample')}/s"))

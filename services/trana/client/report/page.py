@@ -1,5 +1,6 @@
 """The page: everything put into the template, which escapes whatever users have written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -9,13 +10,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trana.client.report import curves, facts, verdict
-from trana.client.report.charts import Chart
+from trana.client.report.charts import Chart, ScaleName
 from trana.client.report.drawing import LOW, LOW_NARROW, NARROW, SMALL, WIDE, Frame, draw
 from trana.client.report.happenings import happenings
 from trana.client.report.layers import layer_rows
 from trana.client.report.material import Material
 from trana.client.report.spec_text import to_yaml
-from trana.client.words import fit_name, has_verdict, job_id, reason, state_name
+from trana.client.words import fit_name, has_verdict, job_id, reason, state_name, stop_reason
 from trana.v1 import job_pb2
 
 # A spec with 100,000 names of columns would be most of the page.
@@ -28,7 +29,7 @@ class Drawing:
     """One drawing of a chart, and whether it is the one to begin with."""
 
     svg: Markup
-    scale: str
+    scale: ScaleName
     is_shown: bool
 
 
@@ -46,6 +47,7 @@ def render(material: Material, *, now: datetime) -> str:
         job=job,
         identity=job_id(job.name),
         state=state_name(job.state),
+        ended_by=stop_reason(job),
         why=_cut(reason(job), _MOST_MESSAGE),
         is_judged=has_verdict(job),
         label=fit_name(job.fit.label),
@@ -70,15 +72,14 @@ def render(material: Material, *, now: datetime) -> str:
         versions=facts.versions(material, version("trana")),
         version=version("trana"),
         now=f"{now:%Y-%m-%d %H:%M:%S %Z}",
-        large=lambda chart: _drawings(chart, WIDE, NARROW),
-        low=lambda chart: _drawings(chart, LOW, LOW_NARROW),
-        small=lambda chart: _drawings(chart, SMALL),
+        large=lambda chart: _drawings(chart, chart.scales, WIDE, NARROW),
+        low=lambda chart: _drawings(chart, ["linear"], LOW, LOW_NARROW),
+        small=lambda chart: _drawings(chart, ["linear"], SMALL),
     )
 
 
-def _drawings(chart: Chart, *frames: Frame) -> list[Drawing]:
-    """Draws a chart in each size on each of its scales; the page shows one of them at a time."""
-    scales = chart.scales if len(frames) > 1 else chart.scales[:1]
+def _drawings(chart: Chart, scales: Sequence[ScaleName], *frames: Frame) -> list[Drawing]:
+    """Draws a chart in each size on each scale; the page shows one of them at a time, the first scale first."""
     return [
         # Built by an XML library, which escapes; marked as done, so that it is not escaped again.
         Drawing(Markup(draw(chart, frame, is_log=scale == "log")), scale, scale == scales[0])  # noqa: S704

@@ -68,7 +68,7 @@ def write(value: float, step: float | None = None) -> str:
     if not math.isfinite(value):
         return "no number"
     if value and not 1e-4 <= abs(value) < 1e6:
-        text = f"{value:.3g}".replace("e+", "e")
+        text = f"{value:.3g}".replace("e+", "e").replace("e0", "e").replace("e-0", "e-")
     elif step is None:
         text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
     else:

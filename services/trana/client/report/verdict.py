@@ -2,7 +2,7 @@
 
 from trana.client.report.material import Material
 from trana.client.watching import FINAL_STATES
-from trana.client.words import fit_name, has_verdict, stop_reason, waste
+from trana.client.words import fit_name, has_verdict, waste
 from trana.v1 import fit_pb2, job_pb2
 
 _REMEDIES = {
@@ -44,7 +44,6 @@ def say_more(job: job_pb2.Job) -> str:
     parts = [f"{100 * job.fit.confidence:.0f} % sure" if job.fit.confidence else ""]
     parts.append(f"as of epoch {job.fit.epoch:,}" if job.fit.epoch else "")
     parts.append(f"{waste(job.fit)} since the best epoch" if waste(job.fit) else "")
-    parts.append(f"ended by {stop_reason(job)}" if stop_reason(job) else "")
     return " · ".join(filter(None, parts))
 
 
