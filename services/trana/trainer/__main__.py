@@ -108,6 +108,7 @@ class Printer:
         self._fit = fit_pb2.FitVerdict()
 
     def __call__(self, message: bytes) -> None:
+        """Writes what there is to say of a serialised report."""
         report = report_pb2.Report.FromString(message)
         match report.WhichOneof("payload"):
             case "first_step":

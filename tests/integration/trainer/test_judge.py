@@ -10,10 +10,10 @@ import torch
 from integration.trainer.ranks import Outcome, run_ranks
 from safetensors.torch import load as load_tensors
 from torch.nn import functional
-from trana.trainer import fit
+from trana.trainer import evaluation, fit
 from trana.trainer.data.dataset import load as read_dataset
 from trana.trainer.errors import NotFiniteError
-from trana.trainer.judge import Judge, Sizes
+from trana.trainer.judge import CURVE, Judge, Sizes
 from trana.trainer.network import build_network
 from trana.v1 import epoch_pb2, fit_pb2, report_pb2, training_pb2
 from unit.trainer.coding import loop_spec, module_spec, train, write_code
@@ -117,6 +117,14 @@ def test_paired_error_is_that_of_the_samples_losses(tmp_path: Path) -> None:
     assert not last.best
     assert last.val_loss_se == pytest.approx(float(rise.std() / len(rise) ** 0.5), rel=1e-4)
     assert all(epoch.HasField("val_loss_se") and (epoch.val_loss_se == 0) == epoch.best for epoch in trained.epochs)
+
+
+def test_very_many_samples_are_paired_by_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "_MAX_PAIRED", 35)
+    trained = run(overfitting(tmp_path, epochs=1), tmp_path / "job")
+    # 36 samples in chunks of 8.
+    assert load_tensors(trained.file("last", f"{CURVE}.safetensors"))["best_losses"].shape == (5,)
+    assert trained.epochs[0].val_loss_se == 0
 
 
 def test_killed_training_goes_on_with_the_same_verdicts(tmp_path: Path) -> None:
@@ -277,7 +285,7 @@ def test_lightning_is_paired_by_chunks(tmp_path: Path) -> None:
         losses.append(functional.cross_entropy(output, torch.as_tensor(samples.targets), reduction="none"))
     # 30 samples in chunks of 8, of which the last has 6.
     counts = np.array([8, 8, 8, 6])
-    rise = np.array([float(chunk.double().sum()) for chunk in (losses[1] - losses[0]).split(8)])
+    rise = np.array([float(chunk.double().sum()) for chunk in torch.split(losses[1] - losses[0], 8)])
     rest = rise - rise.sum() / 30 * counts
     last = trained.epochs[-1]
     assert not last.best

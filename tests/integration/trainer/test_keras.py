@@ -50,6 +50,10 @@ def test_curve_does_not_depend_on_the_number_of_workers(code: Path, tmp_path: Pa
     one, two = (run_ranks(module_spec("net:make"), tmp_path / str(size), world_size=size, code=code) for size in (1, 2))
     assert losses(two) == pytest.approx(losses(one), abs=1e-5)
     assert two.epochs[-1].val_loss < two.epochs[0].val_loss
+    # Keras keeps all parameters of a network in one list; it knows whose they are.
+    layers = [(layer.kind, layer.num_parameters) for layer in two.first_step.layers]
+    assert layers == [("Dense", 4 * 8 + 8), ("Dropout", 0), ("Dense", 8 * 3 + 3)]
+    assert all(epoch.HasField("val_loss_se") for epoch in two.epochs)
 
 
 def test_interrupted_training_ends_with_the_same_bits(code: Path, tmp_path: Path) -> None:
