@@ -64,12 +64,12 @@ def test_a_rise_without_a_fall_of_training_loss_is_no_overfitting() -> None:
 
 
 def test_a_loss_near_zero_may_double() -> None:
-    nearly = np.concatenate([np.geomspace(1, 1e-5, 20), np.full(20, 2e-5)])
+    nearly = np.concatenate([np.geomspace(1, 1e-5, 20), np.full(10, 1e-5), np.full(10, 2e-5)])
     assert truth(curve(nearly, train=np.geomspace(1, 1e-7, 40))).label == "GOOD_FIT"
 
 
-def test_one_bad_epoch_at_the_end_is_no_overfitting() -> None:
-    losses = np.append(np.linspace(1, 0.5, 39), 0.9)
+def test_two_bad_epochs_at_the_end_are_no_overfitting() -> None:
+    losses = np.append(np.linspace(1, 0.5, 38), [0.9, 0.9])
     assert truth(curve(losses)).label == "GOOD_FIT"
 
 
@@ -77,7 +77,11 @@ def test_a_run_that_more_training_improves_is_underfitting() -> None:
     losses = np.linspace(1, 0.5, 40)
     assert truth(curve(losses, later=(80, 0.44))).label == "UNDERFITTING"
     assert truth(curve(losses, later=(80, 0.47))).label == "GOOD_FIT"
-    assert truths(curve(losses))[10].label == "UNDERFITTING"
+
+
+def test_more_training_is_as_many_epochs_again() -> None:
+    told = truths(curve(np.concatenate([np.linspace(1, 0.5, 5), np.full(19, 0.5), np.full(16, 0.3)])))
+    assert [told[count - 1].label for count in (10, 15)] == ["GOOD_FIT", "UNDERFITTING"]
 
 
 def test_a_run_that_learned_nothing_is_underfitting() -> None:
@@ -111,9 +115,9 @@ def answers(alarms: range, *, epochs: int = 40, onset: int = 15) -> list[Answer]
 
 
 def test_an_alarm_on_an_overfitting_run_is_scored_by_time_and_onset() -> None:
-    made = score(Case.of(curve(turning(0.3))), answers(range(20, 41), onset=16))
+    made = score(Case.of(curve(turning(0.3))), answers(range(16, 41), onset=16))
     assert (made.recall, made.onset_near, made.early, made.given_up) == (1, 1, 0, 0)
-    assert made.saved == pytest.approx(0.5)
+    assert made.saved == pytest.approx(0.6)
     assert np.isnan(made.false_alarm)
 
 
@@ -136,6 +140,7 @@ def test_silence_is_missed_recall_and_no_epochs_saved() -> None:
 def test_the_rules_that_people_use() -> None:
     run = curve(turning(0.3), train=np.geomspace(1, 0.3, 40))
     assert [rule(run)[-1] for rule in (patience, rise5)] == [Answer("OVERFITTING", 15, True)] * 2
+    assert rise5(curve(turning(0.3), train=turning(0.3)))[-1].label == "GOOD_FIT"
     assert patience(run)[23].label == "GOOD_FIT"
     assert patience(run)[24].label == "OVERFITTING"
     assert ratio(run)[-1].label == "OVERFITTING"
