@@ -207,7 +207,8 @@ def _epoch(number: int, train: float, val: float, epochs: int) -> epoch_pb2.Epoc
         duration_seconds=0.42,
         step=number * 20,
     )
-    if math.isfinite(val):
+    if abs(train) < 1e100 and abs(val) < 1e100:
+        train, val = max(train, 0), max(val, 0)
         epoch.metrics.update({"train_accuracy": math.exp(-train / 2), "val_accuracy": math.exp(-val / 3)})
         epoch.metrics.update({"train_top_2": math.exp(-train / 4), "val_top_2": math.exp(-val / 8)})
     epoch.create_time.seconds = BEGIN + 4 + round(0.42 * number)

@@ -31,7 +31,9 @@ class Scale:
     def place(self, value: float) -> float:
         """Returns where a value lies; beyond the ends for one that the axis does not hold."""
         if self.is_log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            # The logarithm of a quotient would not do: that of two doubles may be no double.
+            low = math.log(self.low)
+            share = (math.log(value) - low) / (math.log(self.high) - low)
         else:
             share = (value - self.low) / (self.high - self.low)
         return self.begin + share * (self.end - self.begin)
@@ -58,7 +60,7 @@ def fit_linear(values: Iterable[float], begin: float, end: float, *, with_zero: 
 def fit_log(values: Sequence[float], begin: float, end: float) -> Scale:
     """Returns a logarithmic axis that holds all values, which are greater than 0."""
     low, high = min(values), max(values)
-    room = max((high / low) ** _MARGIN, 1.05)
+    room = max(math.exp(_MARGIN * (math.log(high) - math.log(low))), 1.05)
     # The smallest doubles have none below them, the largest none above.
     return Scale(max(low / room, 5e-324), min(high * room, 1e305), begin, end, is_log=True)
 
@@ -70,7 +72,7 @@ def write(value: float, step: float | None = None) -> str:
     if value and not 1e-4 <= abs(value) < 1e6:
         text = f"{value:.3g}".replace("e+", "e").replace("e0", "e").replace("e-0", "e-")
     elif step is None:
-        text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+        text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.4g}"
     else:
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         digits += not math.isclose(step * 10**digits, round(step * 10**digits))
