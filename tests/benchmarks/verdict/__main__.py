@@ -13,12 +13,11 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.verdict import corpus
-from benchmarks.verdict.curve import Curve, load, save
+from benchmarks.verdict.curve import STORED, Curve, load, save
 from benchmarks.verdict.figures import confusion, table
 from benchmarks.verdict.rules import RULES
 from benchmarks.verdict.scoring import Case, Score, score
 
-STORED = Path(__file__).with_name("curves.npz")
 TRANA = tuple(RULES)[:2]
 
 
