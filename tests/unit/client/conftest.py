@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import pytest
@@ -17,6 +17,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 from trana.client import Client
+from trana.client.command.app import app
 from trana.spec.read import parse_job
 from trana.v1 import (
     bundle_service_pb2,
@@ -29,8 +30,14 @@ from trana.v1 import (
     job_service_pb2,
     job_service_pb2_grpc,
 )
+from typer.testing import CliRunner, Result
 
 Context = grpc.ServicerContext
+
+
+class Trana(Protocol):
+    def __call__(self, *arguments: str | Path) -> Result: ...
+
 
 SPEC = """\
 training:
@@ -257,6 +264,17 @@ def host(service: Service) -> Iterator[Host]:
 def client(host: Host) -> Iterator[Client]:
     with Client(host.address, timeout_seconds=10) as client:
         yield client
+
+
+@pytest.fixture
+def trana(host: Host, monkeypatch: pytest.MonkeyPatch) -> Trana:
+    monkeypatch.setenv("TRANA_SERVER", host.address)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def invoke(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return invoke
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@ import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import pytest
-from trana.client.command.app import app
 from trana.jobs.settings import Settings
 from trana.v1 import cause_pb2, checkpoint_pb2, event_pb2, job_pb2
-from typer.testing import CliRunner, Result
+from unit.client.conftest import Trana
 
 GOOD, JOB_FAILED, WRONG_USAGE, REFUSED, UNREACHABLE, JOB_CANCELLED = 0, 1, 2, 3, 4, 5
 COMMANDS = (
@@ -28,21 +27,6 @@ COMMANDS = (
     "predict",
     "export",
 )
-
-
-class Trana(Protocol):
-    def __call__(self, *arguments: str | Path) -> Result: ...
-
-
-@pytest.fixture
-def trana(host: Any, monkeypatch: pytest.MonkeyPatch) -> Trana:
-    monkeypatch.setenv("TRANA_SERVER", host.address)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def invoke(*arguments: str | Path) -> Result:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -342,44 +326,6 @@ def test_curve_fits_the_terminal(
     # The prompt needs a row, too.
     assert len(lines) < rows
     assert max(map(len, lines)) <= columns
-
-
-def test_report_writes_a_page_over_what_was_there(trana: Trana, tmp_path: Path) -> None:
-    page = tmp_path / "report.html"
-    page.write_text("before")
-    result = trana("report", "iris", "-o", page)
-    assert result.exit_code == GOOD
-    assert page.read_text().startswith("<!doctype html>")
-    assert result.stdout == f"{page}  {page.stat().st_size:,} bytes\n"
-    document = json.loads(trana("-o", "json", "report", "iris", "-o", page).stdout)
-    assert document == {"file": str(page), "size_bytes": page.stat().st_size}
-
-
-def test_a_report_without_a_file_is_named_after_the_job(
-    trana: Trana, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert trana("report", "jobs/iris").exit_code == GOOD
-    assert [path.name for path in tmp_path.iterdir()] == ["iris.html"]
-    assert trana("report", "iris", "-o", "-").stdout.startswith("<!doctype html>")
-
-
-def test_a_report_of_a_job_that_runs_tells_how_things_are_now(trana: Trana, service: Any) -> None:
-    service.allow(2)
-    service.events[0] = event_pb2.Event(sequence=1, warning=event_pb2.Warning(message="too few samples"))
-    page = trana("report", "iris", "-o", "-").stdout
-    assert "RUNNING" in page
-    assert "warning: too few samples" in page
-
-
-def test_a_report_that_cannot_be_written_is_wrong_usage(trana: Trana, tmp_path: Path) -> None:
-    for file in (tmp_path, tmp_path / "nowhere" / "report.html"):
-        result = trana("report", "iris", "-o", file)
-        assert result.exit_code == WRONG_USAGE
-        assert f"{file} cannot be written" in result.stderr
-    result = trana("report", "iris", "-o", "json")
-    assert result.exit_code == WRONG_USAGE
-    assert "trana get iris -o json" in " ".join(result.stderr.replace("│", " ").split())
 
 
 def test_pull_saves_the_checkpoint(trana: Trana, checkpoint: dict[str, bytes], tmp_path: Path) -> None:

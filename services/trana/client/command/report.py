@@ -36,8 +36,8 @@ def register(app: typer.Typer) -> None:
 def report(context: typer.Context, job: JobArgument, file: FileOption = None, server: ServerOption = None) -> None:
     """Write a job's report: one page of HTML, to open in a browser, to send or to print.
 
-    The learning curve, the verdict with its reasons and advice, the network, the data, the time, and how to do it
-    again. The page needs no network. Of a job that still runs it tells how things are now.
+    Learning curve, verdict with reasons and advice, network, data, time, and how to do it again.
+    The page needs no network. Of a job that still runs it tells how things are now.
     """
     settings = settings_of(context, server)
     if file in set(Output):
