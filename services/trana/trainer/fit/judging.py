@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
+from trana.trainer.fit.advice import advice
 from trana.trainer.fit.curve import Curve, Numbers, Sizes, column
+from trana.trainer.fit.deciding import decide
+from trana.trainer.fit.evidence import evidence
+from trana.trainer.fit.finding import Case, Finding, spent_after_best
+from trana.trainer.fit.soundness import flaw, ruined_since
 from trana.v1 import fit_pb2
 
 SURE = 0.9
+"""Confidence from which a training may be ended."""
 
 
 def verdict(
@@ -24,7 +29,7 @@ def verdict(
     num_train: int | None = None,
     num_val: int | None = None,
 ) -> fit_pb2.FitVerdict:
-    """Judge a pair of learning curves, one number an epoch, NaN where one is unknown."""
+    """Judge a pair of learning curves."""
     length = len(train_loss)
     curve = Curve(
         train=column(train_loss, length),
@@ -42,46 +47,44 @@ def should_stop(verdict: fit_pb2.FitVerdict) -> bool:
 
 
 def judge(curve: Curve, sizes: Sizes) -> fit_pb2.FitVerdict:
-    """Judge a curve."""
-    length = curve.train.size
-    if sizes.num_val == 0:
-        curve = replace(curve, val=np.full(length, np.nan))
-    out = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDETERMINED, epoch=length, gap=math.nan)
-    out.slopes.train = out.slopes.val = math.nan
-    if length and not np.isfinite(curve.train[-1]):
-        out.label = fit_pb2.FIT_LABEL_DIVERGED
-        out.confidence = 1.0
-        out.evidence.append("Training loss is not a number any more.")
-        return out
-    if not np.isfinite(curve.val).any():
-        out.evidence.append("There is no validation loss to compare training loss with.")
-        return out
-    best = int(np.nanargmin(curve.val))
-    out.best_epoch = best + 1
-    out.epochs_since_best = length - 1 - best
-    out.gap = float(curve.val[-1] - curve.train[-1])
-    spent = np.nansum(curve.seconds[best + 1 :])
-    out.wasted_seconds = float(spent)
-    out.wasted_share = float(spent / max(np.nansum(curve.seconds), 1e-12))
-    if length < 8:
-        out.evidence.append(f"{length} epochs are too few to tell.")
-        return out
-    out.slopes.train = float((curve.train[-1] - curve.train[best]) / max(length - 1 - best, 1))
-    out.slopes.val = float((curve.val[-1] - curve.val[best]) / max(length - 1 - best, 1))
-    recent = float(np.nanmedian(curve.val[-3:]))
-    rise = recent / max(float(curve.val[best]), 1e-12) - 1
-    if rise > 0.05 and curve.train[-1] < curve.train[best]:
-        out.label = fit_pb2.FIT_LABEL_OVERFITTING
-        out.onset_epoch = best + 1
-        out.confidence = float(min(0.99, 0.5 + rise))
-        out.evidence.append(
-            f"Validation loss has risen {100 * rise:.0f} % ({curve.val[best]:.4g} to {recent:.4g}) since epoch "
-            f"{best + 1}, while training loss went on falling from {curve.train[best]:.4g} to {curve.train[-1]:.4g}."
-        )
-        text = f"Stop at epoch {best + 1}: the epochs since then took {spent:.0f} seconds."
-        out.advice.add(remedy=fit_pb2.FIT_REMEDY_EARLY_STOPPING, text=text)
-        return out
-    out.label = fit_pb2.FIT_LABEL_GOOD_FIT
-    out.confidence = 0.5
-    out.evidence.append(f"Validation loss is {rise * 100:.1f} % above its lowest.")
-    return out
+    """Judge curves that are arrays already."""
+    made = _frame(curve)
+    ruin = ruined_since(curve)
+    reason = "" if ruin is not None else flaw(curve)
+    if ruin is not None:
+        _tell_ruin(made, curve, ruin)
+    elif reason:
+        made.evidence.append(reason)
+    else:
+        _tell(made, decide(curve), curve, sizes)
+    return made
+
+
+def _frame(curve: Curve) -> fit_pb2.FitVerdict:
+    """What holds whatever the curve says."""
+    made = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDETERMINED, epoch=curve.train.size, gap=math.nan)
+    made.slopes.train = made.slopes.val = math.nan
+    if curve.train.size:
+        made.gap = float(curve.val[-1] - curve.train[-1])
+    if np.isfinite(curve.val).any():
+        spent = spent_after_best(curve)
+        made.best_epoch = spent.best + 1
+        made.epochs_since_best = spent.epochs
+        made.wasted_seconds, made.wasted_share = spent.seconds, spent.share
+    return made
+
+
+def _tell_ruin(made: fit_pb2.FitVerdict, curve: Curve, ruin: int) -> None:
+    made.label, made.confidence = fit_pb2.FIT_LABEL_DIVERGED, 1.0
+    name = "Training" if not np.isfinite(curve.train[ruin]) else "Validation"
+    made.evidence.append(f"{name} loss is not a number from epoch {ruin + 1} on.")
+
+
+def _tell(made: fit_pb2.FitVerdict, finding: Finding, curve: Curve, sizes: Sizes) -> None:
+    case = Case(finding=finding, spent=spent_after_best(curve), curve=curve, sizes=sizes)
+    made.label, made.confidence = finding.label, finding.confidence
+    made.onset_epoch = 0 if finding.onset is None else finding.onset + 1
+    made.slopes.train, made.slopes.val = finding.measures.train_trend.slope, finding.measures.val_trend.slope
+    made.evidence.extend(evidence(case))
+    for piece in advice(case):
+        made.advice.add(remedy=piece.remedy, text=piece.text)

@@ -1,0 +1,157 @@
+"""What to change for a better fit, what the evidence supports most first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from trana.trainer.fit.evidence import counted, number
+from trana.trainer.fit.finding import Case
+from trana.v1 import fit_pb2
+
+MANY_PARAMETERS = 10.0
+"""Parameters for each training sample from which the network's size is the first suspect: ten unknowns for each
+equation. Above, the weight of the advice grows with the logarithm, as sizes of networks do."""
+
+FAR_APART = 0.5
+"""Share of validation loss that is gap, from which a good fit would still be bettered by data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """A piece of advice.
+
+    Attributes:
+        weight: How much the evidence supports it, 0 to 1.
+        remedy: What to change.
+        text: The same in a sentence with the numbers that speak for it.
+    """
+
+    weight: float
+    remedy: fit_pb2.FitRemedy.ValueType
+    text: str
+
+
+def advice(case: Case) -> list[Advice]:
+    """All advice that the evidence supports, the best supported first."""
+    given = {
+        fit_pb2.FIT_LABEL_OVERFITTING: _against_overfitting,
+        fit_pb2.FIT_LABEL_UNDERFITTING: _against_underfitting,
+        fit_pb2.FIT_LABEL_DIVERGED: _against_divergence,
+        fit_pb2.FIT_LABEL_GOOD_FIT: _for_more,
+    }.get(case.finding.label)
+    return sorted(given(case), key=lambda piece: -piece.weight) if given else []
+
+
+def _gap_share(case: Case) -> float:
+    """The gap as a share of validation loss, 0 to 1."""
+    facts = case.finding.measures
+    return min(max((facts.level - facts.train_level) / max(abs(facts.level), 1e-12), 0.0), 1.0)
+
+
+def _load(case: Case) -> float | None:
+    """Parameters for each training sample; None where it is not known."""
+    sizes = case.sizes
+    return sizes.num_parameters / sizes.num_train if sizes.num_parameters and sizes.num_train else None
+
+
+def _against_overfitting(case: Case) -> Iterator[Advice]:
+    load, gap = _load(case), _gap_share(case)
+    yield Advice(0.5 + 0.5 * case.spent.share, fit_pb2.FIT_REMEDY_EARLY_STOPPING, _stop_text(case))
+    if load is not None and load > 1:
+        weight = min(1.0, 0.6 + 0.15 * math.log10(load / MANY_PARAMETERS))
+        yield Advice(weight, fit_pb2.FIT_REMEDY_SMALLER_NETWORK, _smaller_text(case, load))
+    yield Advice(0.4 + 0.4 * gap, fit_pb2.FIT_REMEDY_MORE_DATA, _data_text(case, gap))
+    yield from _regularisers(load, gap)
+
+
+def _stop_text(case: Case) -> str:
+    spent, onset = case.spent, (case.finding.onset or 0) + 1
+    seconds = f" ({_duration(spent.seconds)})" if spent.seconds else ""
+    return (
+        f"Stop early: validation loss turned at epoch {onset}. The {counted(spent.epochs, 'epoch')} after the best "
+        f"one, epoch {spent.best + 1}, took {100 * spent.share:.0f} % of the training{seconds} and made it worse. "
+        "The checkpoint with the best validation loss is kept."
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
+
+
+def _smaller_text(case: Case, load: float) -> str:
+    sizes = case.sizes
+    return (
+        f"Take a smaller network: {sizes.num_parameters:,} parameters for {sizes.num_train:,} training samples, "
+        f"{load:,.1f} for each, can repeat them instead of learning from them."
+    )
+
+
+def _data_text(case: Case, gap: float) -> str:
+    facts, count = case.finding.measures, case.sizes.num_train
+    samples = f"more than {count:,} training samples" if count else "more training samples"
+    return (
+        f"Gather {samples}: the gap between validation and training loss, {number(facts.level - facts.train_level)}, "
+        f"is {100 * gap:.0f} % of validation loss, and only new samples close it from above."
+    )
+
+
+def _regularisers(load: float | None, gap: float) -> Iterator[Advice]:
+    heavy = load is None or load > 1
+    yield Advice(
+        0.35 + 0.2 * gap,
+        fit_pb2.FIT_REMEDY_WEIGHT_DECAY,
+        "Add weight decay (or ten times as much, if there is some): it holds back the large weights that noise needs.",
+    )
+    if heavy:
+        yield Advice(
+            0.3 + 0.2 * gap,
+            fit_pb2.FIT_REMEDY_DROPOUT,
+            "Add dropout, 0.2 to 0.5, after the widest layers: no unit can then rely on another to remember a sample.",
+        )
+    yield Advice(
+        0.25 + 0.2 * gap,
+        fit_pb2.FIT_REMEDY_AUGMENTATION,
+        "Augment the training samples by changes that leave their targets true: the cheapest new data there is.",
+    )
+
+
+def _against_underfitting(case: Case) -> Iterator[Advice]:
+    finding, load = case.finding, _load(case)
+    if finding.still_falling:
+        epochs = case.curve.train.size
+        yield Advice(
+            1.0,
+            fit_pb2.FIT_REMEDY_LONGER_TRAINING,
+            f"Train longer: {2 * epochs:,} epochs instead of {epochs:,} would take about {100 * finding.gain:.0f} % "
+            "off validation loss, at the pace of the last ones.",
+        )
+    size = f", it has {case.sizes.num_parameters:,} parameters" if case.sizes.num_parameters else ""
+    few = 0.2 if load is not None and load < 1 else 0.0
+    yield Advice(
+        (0.5 if finding.still_falling else 0.7) + few,
+        fit_pb2.FIT_REMEDY_LARGER_NETWORK,
+        f"Take a larger network{size}: training loss, {number(finding.measures.train_level)}, is as high as "
+        "validation loss, so that memory is not what it lacks but power.",
+    )
+    if not finding.still_falling:
+        yield from _against_divergence(case, weight=0.6)
+
+
+def _against_divergence(case: Case, weight: float = 1.0) -> Iterator[Advice]:
+    rates = case.curve.lr[case.curve.lr > 0]
+    rate = f": a tenth of {number(float(rates.max()))} is {number(float(rates.max()) / 10)}" if rates.size else ""
+    yield Advice(
+        weight,
+        fit_pb2.FIT_REMEDY_LOWER_LEARNING_RATE,
+        f"Lower the learning rate{rate}, or warm it up.",
+    )
+
+
+def _for_more(case: Case) -> Iterator[Advice]:
+    gap = _gap_share(case)
+    if gap > FAR_APART:
+        yield Advice(gap, fit_pb2.FIT_REMEDY_MORE_DATA, _data_text(case, gap))

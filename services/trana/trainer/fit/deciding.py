@@ -1,0 +1,106 @@
+"""What a pair of curves says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from trana.trainer.fit.blocks import Blocks, shorten
+from trana.trainer.fit.curve import Curve, Floats
+from trana.trainer.fit.finding import Finding
+from trana.trainer.fit.measures import SMALLEST, Measures, measure
+from trana.trainer.fit.noise import jitter
+from trana.trainer.fit.odds import chance_of_overfitting
+from trana.trainer.fit.paired import paired_rise
+from trana.trainer.fit.smoothing import smooth
+from trana.trainer.fit.trend import trend
+from trana.v1 import fit_pb2
+
+LIKELY = 0.4
+"""Probability of overfitting from which it is said: set on the tuning part of the benchmark, as low as its false
+alarms at any epoch allow. That the line itself lies at 0.5 would miss overfitting that is told apart from luck."""
+
+RUIN, LOST = 2.0, 0.5
+"""A training has diverged where its loss has risen to more than twice its lowest, and given back more than half of
+what it had learned: a spike or a restart of the learning rate gives back less, or not for three epochs."""
+
+SIGNAL = 2.0
+"""Standard deviations by which a trend, and twice as many by which a first fall, must stand out of the noise."""
+
+WORTHWHILE = 0.10
+"""Share of validation loss that more epochs must take off to be worth them."""
+
+HARDLY = 0.05
+"""Share of the first loss below which nearly nothing was learned."""
+
+
+def decide(curve: Curve) -> Finding:
+    """Weigh the evidence in curves without flaw, every loss finite."""
+    blocks = shorten(curve.train, curve.val)
+    facts = measure(blocks)
+    paired = paired_rise(curve)
+    likely = chance_of_overfitting(facts, paired)
+    gain, learned = _gain(blocks), _learned(facts)
+    label, confidence, reason = _label(facts, blocks, likely, gain, learned)
+    turned = label == fit_pb2.FIT_LABEL_OVERFITTING
+    return Finding(
+        label=label,
+        confidence=confidence,
+        reason=reason,
+        onset=blocks.middle(facts.turn) if turned else None,
+        measures=facts,
+        paired=paired,
+        still_falling=gain > WORTHWHILE,
+        gain=gain,
+        learned=learned,
+    )
+
+
+def _label(
+    facts: Measures, blocks: Blocks, likely: float, gain: float, learned: float
+) -> tuple[fit_pb2.FitLabel.ValueType, float, str]:
+    """The label, how sure it is, and why there is none."""
+    if _has_diverged(facts):
+        return fit_pb2.FIT_LABEL_DIVERGED, 0.95, ""
+    if _is_noise(blocks.train) and _is_noise(blocks.val):
+        epochs = f"{blocks.length} epochs"
+        return (
+            fit_pb2.FIT_LABEL_UNDETERMINED,
+            0.0,
+            f"Both losses jump up and down for {epochs} and hide any trend.",
+        )
+    if likely > LIKELY and facts.train_fall > 0 and facts.rise > 0:
+        return fit_pb2.FIT_LABEL_OVERFITTING, likely, ""
+    if gain > WORTHWHILE or learned < HARDLY:
+        return fit_pb2.FIT_LABEL_UNDERFITTING, (1 - likely) * 0.8, ""
+    return fit_pb2.FIT_LABEL_GOOD_FIT, (1 - likely) * 0.8, ""
+
+
+def _has_diverged(facts: Measures) -> bool:
+    above = facts.train_level - facts.train_lowest
+    is_ruin = facts.train_level - facts.zero > RUIN * (facts.train_lowest - facts.zero)
+    return is_ruin and above > LOST * max(0.0, facts.train_start - facts.train_lowest)
+
+
+def _is_noise(values: Floats) -> bool:
+    """Whether neither a trend nor a first fall stands out."""
+    first = abs(float(values[0]) - float(np.median(values)))
+    return abs(trend(values).z) < SIGNAL and first <= 2 * SIGNAL * jitter(values)
+
+
+def _gain(blocks: Blocks) -> float:
+    """What share of validation loss as many epochs again would take off.
+
+    Losses fall by about as much from epoch n to 2n as they did from n/2 to n, or less (power laws, Hestness et al.
+    2017): the last doubling foretells the next. The smaller of the two losses' falls counts.
+    """
+    val, train = smooth(blocks.val), smooth(blocks.train)
+    half = (val.size - 1) // 2
+    fall = min(float(val[half] - val[-1]), float(train[half] - train[-1]) * 2)
+    return max(fall, 0.0) / max(abs(float(val[-1])), SMALLEST)
+
+
+def _learned(facts: Measures) -> float:
+    fall = facts.train_start - facts.train_level
+    return fall / max(facts.train_start - facts.zero, SMALLEST) if math.isfinite(fall) else 0.0

@@ -1,0 +1,55 @@
+"""Curves that cannot be judged, and why."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trana.trainer.fit.curve import Curve, Floats
+
+FEWEST_EPOCHS = 6
+"""A smoothed minimum, and after it a rise that is seen three times in a row, need this many values."""
+
+
+def flaw(curve: Curve) -> str:
+    """Why the curve does not tell, in a sentence; empty where it may.
+
+    What ends in numbers that are not finite is no flaw but a ruin, which `ruined_since` finds.
+    """
+    if curve.train.size == 0:
+        return "No epoch has ended yet."
+    if not np.isfinite(curve.val).any():
+        return "There is no validation loss to compare training loss with: set aside validation data."
+    for name, values in (("Training", curve.train), ("Validation", curve.val)):
+        holes = np.flatnonzero(~np.isfinite(values))
+        if holes.size:
+            more = f" and {holes.size - 1} more" if holes.size > 1 else ""
+            return f"{name} loss is not a number at epoch {holes[0] + 1}{more} of {values.size}, and is one after it."
+    if curve.train.size < FEWEST_EPOCHS:
+        epochs = "1 epoch is" if curve.train.size == 1 else f"{curve.train.size} epochs are"
+        return f"{epochs} too few to tell a trend from chance: at least {FEWEST_EPOCHS} are needed."
+    return _standstill(curve)
+
+
+def _standstill(curve: Curve) -> str:
+    still = [name for name, values in (("training", curve.train), ("validation", curve.val)) if _constant(values)]
+    if len(still) == 2:
+        return f"Neither loss has changed in {curve.train.size} epochs: nothing is being learned, or all was before."
+    return ""
+
+
+def _constant(values: Floats) -> bool:
+    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
+
+
+def ruined_since(curve: Curve) -> int | None:
+    """The index of the first epoch since which a loss is not finite, to the end; None where both are finite there.
+
+    Validation loss counts from its first finite value on: a training without validation data is not ruined.
+    """
+    ruins = []
+    for values in (curve.train, curve.val if np.isfinite(curve.val).any() else curve.train):
+        finite = np.flatnonzero(np.isfinite(values))
+        last = int(finite[-1]) if finite.size else -1
+        if last < values.size - 1:
+            ruins.append(last + 1)
+    return min(ruins) if ruins else None
