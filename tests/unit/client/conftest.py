@@ -1,5 +1,6 @@
 """A small service that speaks trana.v1 over a real socket, told by each test what to answer."""
 
+import copy
 import hashlib
 import json
 import threading
@@ -16,7 +17,8 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
-from trana.client import Client
+from trana.client import Client, uploading, watching
+from trana.client import client as channel
 from trana.client.command.app import app
 from trana.spec.read import parse_job
 from trana.v1 import (
@@ -62,6 +64,17 @@ def make_epoch(number: int) -> epoch_pb2.Epoch:
         duration_seconds=0.5,
         metrics={"val_accuracy": 0.9},
     )
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again at once: tests are about whether and how often, not about the pauses."""
+    config = copy.deepcopy(channel._SERVICE_CONFIG)
+    config["methodConfig"][0]["retryPolicy"]["initialBackoff"] = "0.01s"
+    options = {**dict(channel._OPTIONS), "grpc.service_config": json.dumps(config)}
+    monkeypatch.setattr(channel, "_OPTIONS", list(options.items()))
+    monkeypatch.setattr(uploading, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "_FIRST_BACKOFF_SECONDS", 0.02)
 
 
 class Service(job_service_pb2_grpc.JobServiceServicer, bundle_service_pb2_grpc.BundleServiceServicer):

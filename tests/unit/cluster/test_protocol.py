@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from trana.jobs.cluster import protocol
 from trana.jobs.cluster.protocol import (
-    MAX_FRAME_BYTES,
     Connection,
     ConnectionLost,
     RemoteError,
@@ -160,9 +160,11 @@ async def test_an_absurd_length_is_not_waited_for() -> None:
         await asyncio.wait_for(read_message(reader), 1)
 
 
-def test_a_message_that_is_too_long_is_refused() -> None:
-    with pytest.raises(ValueError, match="longer than"):
-        encode({"data": "x" * MAX_FRAME_BYTES})
+def test_a_message_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_FRAME_BYTES", 1000)
+    assert encode({"data": "x" * 900})
+    with pytest.raises(ValueError, match="a message of 1011 bytes is longer than the 1000 allowed"):
+        encode({"data": "x" * 1000})
 
 
 def test_a_number_that_json_has_not_is_refused() -> None:

@@ -174,7 +174,7 @@ async def test_stop_is_asked_for_once(house: House, monkeypatch: pytest.MonkeyPa
     await house.submit("a")
     await house.until(lambda: A1 in house.cluster.there)
     await house.store.update("a", lambda job, _: changes.cancelled(job, now=later(20)))
-    for _ in range(50):
+    for _ in range(15):
         await house.controller.step()
     assert asked == [A1]
     await house.cluster.end(A1, Ending())

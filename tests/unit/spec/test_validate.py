@@ -115,15 +115,15 @@ def test_an_unknown_enum_number_lists_the_known_names(iris: Callable[..., job_pb
     assert violation.description == "must be one of MONITOR_VAL_LOSS, not 77"
 
 
-def test_a_million_layers_are_refused_at_once_with_the_other_wrong_fields(iris: Callable[..., job_pb2.JobSpec]) -> None:
+def test_200_000_layers_are_refused_at_once_with_the_other_wrong_fields(iris: Callable[..., job_pb2.JobSpec]) -> None:
     spec = iris("epochs: 60", "epochs: 0")
-    spec.training.network.layers.extend([RELU] * 1_000_000)
+    spec.training.network.layers.extend([RELU] * 200_000)
     begin = time.monotonic()
     violations = validate(spec)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 1
     assert [violation.field for violation in violations] == ["training.network.layers", "training.epochs"]
     assert violations[0].description.startswith("has more than 1,000 layers")
-    assert len(spec.training.network.layers) == 1_000_004
+    assert len(spec.training.network.layers) == 200_004
 
 
 def test_layers_of_residual_blocks_count(iris: Callable[..., job_pb2.JobSpec]) -> None:
