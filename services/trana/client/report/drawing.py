@@ -151,11 +151,14 @@ def _dots(epochs: Sequence[int], line: Line, across: Scale, up: Scale) -> Iterat
 
 def _marks(marks: Sequence[Mark], frame: Frame, across: Scale, up: Scale) -> Iterator[Element]:
     """Marks epochs by a line and a sign; those of the best lie over those of the onset, and leave them in sight."""
+    onset = next((mark.epoch for mark in marks if mark.kind == "onset"), None)
     for row, mark in enumerate(sorted(marks, key=lambda mark: mark.kind == "best")):
         x = across.place(mark.epoch)
         top = frame.top - (_LINE_OF_TEXT * row + 6 if frame.has_labels else 0)
         group = _element("g", class_=f"mark {mark.kind}", data_epoch=mark.epoch)
-        group.append(_element("line", x1=x, x2=x, y1=top, y2=frame.height - frame.bottom))
+        if mark.kind == "onset" or mark.epoch != onset:
+            # Of the same epoch one line is enough: two would make one of a colour that means nothing.
+            group.append(_element("line", x1=x, x2=x, y1=top, y2=frame.height - frame.bottom))
         if is_number(mark.value) and up.low <= mark.value <= up.high:
             group.append(_sign(mark, x, up.place(mark.value)))
         if frame.has_labels:
@@ -168,8 +171,9 @@ def _marks(marks: Sequence[Mark], frame: Frame, across: Scale, up: Scale) -> Ite
 
 def _sign(mark: Mark, x: float, y: float) -> Element:
     if mark.kind == "best":
-        return _element("circle", cx=x, cy=y, r=5)
-    return _element("path", d=f"M{x:.1f} {y - 9:.1f}l9 9l-9 9l-9 -9Z")
+        return _element("circle", cx=x, cy=y, r=4.5)
+    # Large enough to be seen behind the circle of the same epoch.
+    return _element("path", d=f"M{x:.1f} {y - 11:.1f}l11 11l-11 11l-11 -11Z")
 
 
 def _names(lines: Sequence[Line], frame: Frame, up: Scale) -> Iterator[Element]:

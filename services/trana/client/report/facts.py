@@ -8,11 +8,11 @@ from trana.client.report.curves import turns_of
 from trana.client.report.material import Material
 from trana.client.report.scales import write
 from trana.client.report.spec_text import brief
-from trana.client.words import duration, local_time, number, resources, waste
+from trana.client.words import duration, local_time, number, resources, stop_reason, waste
 from trana.v1 import job_pb2, training_pb2
 
 Rows = list[tuple[str, str]]
-_MOST_NAMES = 12
+_MOST_NAMES, _MOST_FIGURES = 12, 24
 
 
 def key_figures(material: Material) -> Rows:
@@ -21,7 +21,10 @@ def key_figures(material: Material) -> Rows:
     rows: Rows = []
     if job.HasField("best_val_loss"):
         rows.append((f"validation loss, epoch {job.best_epoch:,}", write(job.best_val_loss)))
-    rows += [(name.replace("_", " "), write(value)) for name, value in sorted(job.result.test_metrics.items())[:4]]
+    rows += [
+        (name.replace("_", " "), write(value))
+        for name, value in sorted(job.result.test_metrics.items())[:_MOST_FIGURES]
+    ]
     if job.num_parameters:
         rows.append(("parameters", f"{job.num_parameters:,}"))
     if job.num_train:
@@ -106,6 +109,7 @@ def time(material: Material) -> Rows:
         ("queued and started", duration(started - created) if started and created else ""),
         ("trained", duration(ended - started) if ended and started else ""),
         ("ended", _moment(ended)),
+        ("ended by", stop_reason(job)),
         ("attempts", str(job.attempt) if job.attempt > 1 else ""),
     ]
     durations = [epoch.duration_seconds for epoch in epochs if epoch.duration_seconds > 0]

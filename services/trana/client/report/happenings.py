@@ -6,7 +6,7 @@ from trana.client.words import cause_name, headline, local_time, state_name
 from trana.v1 import event_pb2
 
 _FIRST, _LAST = 20, 80
-_MOST_CHARACTERS = 300
+_MOST_CHARACTERS, _FEW_CHARACTERS = 300, 80
 
 
 def happenings(events: Sequence[event_pb2.Event]) -> list[tuple[str, str]]:
@@ -30,7 +30,8 @@ def _tell(event: event_pb2.Event) -> str:
         case "fit":
             return f"verdict after epoch {event.fit.epoch:,}: {headline(event.fit)}"
         case "warning":
-            return f"warning: {_short(event.warning.message)}"
+            # The whole of it stands at the top of the page.
+            return f"warning: {_short(event.warning.message, _FEW_CHARACTERS)}"
     return ""
 
 
@@ -38,7 +39,7 @@ def _when(event: event_pb2.Event) -> str:
     return f"{local_time(event.create_time):%Y-%m-%d %H:%M:%S}"
 
 
-def _short(text: str) -> str:
-    """Returns the first line, cut where it is long: the whole stands with the job's state."""
+def _short(text: str, most: int = _MOST_CHARACTERS) -> str:
+    """Returns the first line, cut where it is long."""
     first = text.strip().partition("\n")[0]
-    return first if len(first) <= _MOST_CHARACTERS else f"{first[:_MOST_CHARACTERS]}…"
+    return first if len(first) <= most else f"{first[:most].rstrip()} …"

@@ -16,7 +16,7 @@ from trana.client.report.happenings import happenings
 from trana.client.report.layers import layer_rows
 from trana.client.report.material import Material
 from trana.client.report.spec_text import to_yaml
-from trana.client.words import fit_name, has_verdict, job_id, reason, state_name, stop_reason
+from trana.client.words import fit_name, has_verdict, job_id, reason, state_name
 from trana.v1 import job_pb2
 
 # A spec with 100,000 names of columns would be most of the page.
@@ -47,7 +47,7 @@ def render(material: Material, *, now: datetime) -> str:
         job=job,
         identity=job_id(job.name),
         state=state_name(job.state),
-        ended_by=stop_reason(job),
+        has_succeeded=job.state == job_pb2.JOB_STATE_SUCCEEDED,
         why=_cut(reason(job), _MOST_MESSAGE),
         is_judged=has_verdict(job),
         label=fit_name(job.fit.label),
