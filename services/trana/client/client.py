@@ -37,7 +37,7 @@ Kind = Literal["best", "last"]
 
 # Every call may be repeated: CreateJob carries a request_id, the others ask or are idempotent. An upload sees to it
 # itself: grpc keeps no more of a stream than a little for another try.
-_SERVICE_CONFIG = {
+_SERVICE_CONFIG: dict[str, Any] = {
     "methodConfig": [
         {
             "name": [
