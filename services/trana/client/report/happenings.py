@@ -1,5 +1,6 @@
 """What happened to a job, in short."""
 
+import textwrap
 from collections.abc import Sequence
 
 from trana.client.words import cause_name, headline, local_time, state_name
@@ -40,6 +41,6 @@ def _when(event: event_pb2.Event) -> str:
 
 
 def _short(text: str, most: int = _MOST_CHARACTERS) -> str:
-    """Returns the first line, cut where it is long."""
+    """Returns the first line, cut between two words where it is long."""
     first = text.strip().partition("\n")[0]
-    return first if len(first) <= most else f"{first[:most].rstrip()} …"
+    return textwrap.shorten(first, most, placeholder=" …") if len(first) > most else first
