@@ -69,7 +69,7 @@ def make_epoch(number: int) -> epoch_pb2.Epoch:
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried again at once: tests are about whether and how often, not about the pauses."""
-    config = copy.deepcopy(channel._SERVICE_CONFIG)
+    config: Any = copy.deepcopy(channel._SERVICE_CONFIG)
     config["methodConfig"][0]["retryPolicy"]["initialBackoff"] = "0.01s"
     options = {**dict(channel._OPTIONS), "grpc.service_config": json.dumps(config)}
     monkeypatch.setattr(channel, "_OPTIONS", list(options.items()))

@@ -89,6 +89,11 @@ def test_divergence_that_was_overcome_is_not_told_again() -> None:
     assert told(take_in(before, fit("DIVERGED", 5), fit("GOOD_FIT", 12))) == []
 
 
+def test_gap_that_is_not_known_in_an_epoch_that_is_judged_again_tells_nothing() -> None:
+    before = take_in(RUNNING, fit("GOOD_FIT", 11)).record
+    assert told(take_in(before, fit("UNDETERMINED", 5, gap=math.nan))) == []
+
+
 def succeeded(job: JobRecord, *reports: Report) -> str:
     change = changes.attempt_ended(take_in(job, *reports).record, ATTEMPT, Ending(), now=later(60))
     assert change is not None

@@ -218,10 +218,8 @@ def _first_step(change: Change, report: Report, *, now: datetime) -> Change:
 
 
 def _warned(change: Change, warnings: Sequence[str], *, now: datetime) -> Change:
-    """The job keeps the warnings that it does not have yet, and those who watch it are told each."""
+    """The job keeps the warnings, and those who watch it are told each, once."""
     for text in dict.fromkeys(warnings):
-        if text in change.record.warnings:
-            continue
         sequence = change.record.sequence + 1
         event = Event(sequence=sequence, create_time=timestamp(now), warning=WarningEvent(message=text))
         after = replace(change.record, warnings=(*change.record.warnings, text), sequence=sequence, update_time=now)
