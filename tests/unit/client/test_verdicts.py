@@ -1,6 +1,7 @@
 """What the terminal tells of a verdict."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -175,5 +176,15 @@ def test_curve_marks_the_onset_and_says_the_verdict(host: Any, service: Any, mon
     text = CliRunner().invoke(app, ["curve", "iris", "--server", host.address]).stdout
     assert "onset: epoch 4" in text
     assert "OVERFITTING since epoch 4: It rises." in text
-    watched = CliRunner().invoke(app, ["watch", "iris", "--server", host.address]).stdout
-    assert "verdict               OVERFITTING since epoch 4" in watched
+    service.events[3] = event_pb2.Event(sequence=4, fit=judged(4).fit)
+    service.events[2] = event_pb2.Event(sequence=3, warning=event_pb2.Warning(message="too few samples"))
+    for is_live in ("0", "1"):
+        monkeypatch.setenv("FORCE_COLOR", is_live if is_live == "1" else "")
+        watched = CliRunner().invoke(app, ["watch", "iris", "--server", host.address]).stdout
+        plain_text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", watched)
+        assert "verdict               OVERFITTING since epoch 4" in plain_text
+        # Once as it happened, in a line of its own.
+        assert plain_text.count("WARNING  too few samples") == 1
+        assert re.search(
+            r"^\d\d:\d\d:\d\d  (iris  )?epoch 0  OVERFITTING since epoch 4: It rises", plain_text, re.MULTILINE
+        )

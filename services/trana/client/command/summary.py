@@ -165,6 +165,8 @@ def _dataset(job: job_pb2.Job) -> str:
     kind = dataset.WhichOneof("format")
     uri = getattr(dataset, kind).uri if kind else ""
     samples = f"; {number(job.num_train, 'training sample')}" if job.num_train else ""
+    others = {"validation": job.num_validation, "test": job.num_test}
+    samples += "".join(f", {count:,} {name}" for name, count in others.items() if count)
     target = f", target {dataset.target}" if dataset.target else ""
     return f"{uri}{target}{samples}" if uri else ""
 

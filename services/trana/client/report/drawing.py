@@ -10,6 +10,8 @@ from trana.client.report.scales import Scale, is_number, whole_ticks
 Element = ElementTree.Element
 # Points that are few enough to be seen one by one.
 _DOTS_UP_TO = 40
+# So many that a thick line would fill the space between its ups and downs.
+_DENSE_FROM = 180
 _LINE_OF_TEXT = 16
 
 
@@ -62,7 +64,8 @@ def draw(chart: Chart, frame: Frame, *, is_log: bool = False) -> str:
     svg.extend(_band(chart, across, up))
     # What learned from the samples lies below what is judged by others.
     for line in sorted(chart.lines, key=lambda line: line.kind == "val"):
-        svg.append(_element("path", d=_path(chart.epochs, line.values, across, up), class_=f"line {line.kind}"))
+        look = f"line {line.kind}" + (" dense" if len(chart.epochs) > _DENSE_FROM else "")
+        svg.append(_element("path", d=_path(chart.epochs, line.values, across, up), class_=look))
         svg.extend(_dots(chart.epochs, line, across, up))
     svg.extend(_marks(chart.marks, frame, across, up))
     if frame.has_names:
