@@ -20,7 +20,7 @@ from trana.v1.report_pb2 import STOP_REASON_VERDICT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(200)]
 
-EPOCHS = 120
+EPOCHS = 80
 
 
 def wide_on_sixty(*, stopping: str = "{}", seed: int = 1) -> JobSpec:
@@ -39,7 +39,7 @@ def wide_on_sixty(*, stopping: str = "{}", seed: int = 1) -> JobSpec:
       epochs: {EPOCHS}
       global_batch_size: 20
       seed: {seed}
-      checkpointing: {{every_epochs: 20}}
+      checkpointing: {{every_epochs: 40}}
       {stopping}
     resources: {{num_workers: 2}}
     """
@@ -121,9 +121,9 @@ def test_line_fits_five_points_well_and_seven_parameters_overfit(client: Client)
     assert line.fit.label == FIT_LABEL_GOOD_FIT, line.fit
     assert network.fit.label == FIT_LABEL_OVERFITTING, network.fit
     straight, bent = (client.epochs(name)[-1] for name in jobs.values())
-    assert bent.train_loss < 1e-4
+    assert bent.train_loss < 1e-3
     assert bent.val_loss > 2 * straight.val_loss
-    assert bent.val_loss > 1000 * bent.train_loss
+    assert bent.val_loss > 100 * bent.train_loss
 
 
 def test_metrics_of_a_live_job_tell_its_verdict_and_go_with_it(service: Service, client: Client) -> None:
