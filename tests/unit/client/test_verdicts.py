@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
-from trana.client.command.app import app
 from trana.client.command.charts import draw_curves
 from trana.client.command.lines import line_of
 from trana.client.command.listing import list_table
@@ -15,8 +14,8 @@ from trana.client.command.progress import Best, Progress, best_of
 from trana.client.command.summary import job_table, result_lines, verdict_table
 from trana.client.words import headline, waste
 from trana.v1 import epoch_pb2, event_pb2, fit_pb2, job_pb2, job_service_pb2, report_pb2
-from typer.testing import CliRunner
 from unit.client import stories
+from unit.client.conftest import Trana
 
 
 def write(width: int, *parts: RenderableType | None) -> list[str]:
@@ -164,27 +163,35 @@ def test_an_onset_outside_of_the_curve_is_not_marked() -> None:
     assert "onset" not in text
 
 
-def test_curve_marks_the_onset_and_says_the_verdict(host: Any, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = service.job
+@pytest.fixture
+def judged(service: Any, monkeypatch: pytest.MonkeyPatch) -> fit_pb2.FitVerdict:
+    """The verdict that the service's job has."""
+    verdict = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, epoch=4, onset_epoch=4, evidence=["It rises."])
+    unjudged = service.job
 
-    def judged(sequence: int) -> job_pb2.Job:
-        job: job_pb2.Job = plain(sequence)
-        job.fit.CopyFrom(fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, onset_epoch=4, evidence=["It rises."]))
-        return job
+    def job(sequence: int) -> job_pb2.Job:
+        found: job_pb2.Job = unjudged(sequence)
+        found.fit.CopyFrom(verdict)
+        return found
 
-    monkeypatch.setattr(service, "job", judged)
-    text = CliRunner().invoke(app, ["curve", "iris", "--server", host.address]).stdout
+    monkeypatch.setattr(service, "job", job)
+    return verdict
+
+
+def test_curve_marks_the_onset_and_says_the_verdict(trana: Trana, judged: fit_pb2.FitVerdict) -> None:
+    text = trana("curve", "iris").stdout
     assert "onset: epoch 4" in text
     assert "OVERFITTING since epoch 4: It rises." in text
-    service.events[3] = event_pb2.Event(sequence=4, fit=judged(4).fit)
+
+
+@pytest.mark.parametrize("live", ["", "1"])
+def test_watching_tells_a_verdict_when_it_changes_a_warning_and_both_at_the_end(
+    trana: Trana, service: Any, judged: fit_pb2.FitVerdict, monkeypatch: pytest.MonkeyPatch, live: str
+) -> None:
     service.events[2] = event_pb2.Event(sequence=3, warning=event_pb2.Warning(message="too few samples"))
-    for is_live in ("0", "1"):
-        monkeypatch.setenv("FORCE_COLOR", is_live if is_live == "1" else "")
-        watched = CliRunner().invoke(app, ["watch", "iris", "--server", host.address]).stdout
-        plain_text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", watched)
-        assert "verdict               OVERFITTING since epoch 4" in plain_text
-        # Once as it happened, in a line of its own.
-        assert plain_text.count("WARNING  too few samples") == 1
-        assert re.search(
-            r"^\d\d:\d\d:\d\d  (iris  )?epoch 0  OVERFITTING since epoch 4: It rises", plain_text, re.MULTILINE
-        )
+    service.events[3] = event_pb2.Event(sequence=4, fit=judged)
+    monkeypatch.setenv("FORCE_COLOR", live)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", trana("watch", "iris").stdout)
+    assert re.search(r"\d\d:\d\d:\d\d  (iris  )?WARNING  too few samples", text)
+    assert re.search(r"\d\d:\d\d:\d\d  (iris  )?epoch 4  OVERFITTING since epoch 4: It rises", text)
+    assert "verdict               OVERFITTING since epoch 4" in text
