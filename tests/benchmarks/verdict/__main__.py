@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from benchmarks.verdict import corpus
 from benchmarks.verdict.curve import STORED, Curve, load, save
 from benchmarks.verdict.figures import confusion, table
 from benchmarks.verdict.rules import RULES
-from benchmarks.verdict.scoring import Case, Score, score
+from benchmarks.verdict.scoring import Case, Score, score_with
 
 TRANA = tuple(RULES)[:2]
 
@@ -64,8 +65,9 @@ def _curves(asked: argparse.Namespace, parts: Sequence[str]) -> list[Curve]:
 
 
 def _scores(name: str, cases: Sequence[Case], screen: Console) -> list[Score]:
-    rule = RULES[name]
-    return [score(case, rule(case.curve)) for case in track(cases, name, console=screen)]
+    with ProcessPoolExecutor(corpus.PROCESSES) as pool:
+        scored = pool.map(score_with, [name] * len(cases), cases, chunksize=4)
+        return list(track(scored, name, total=len(cases), console=screen))
 
 
 def _described(cases: Sequence[Case]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from benchmarks.verdict.curve import Curve
 from benchmarks.verdict.oracle import AMBIGUOUS, Truth, truths
-from benchmarks.verdict.rules import Answer
+from benchmarks.verdict.rules import RULES, Answer
 
 # An alarm is early where it comes this share of the run before the onset, or more.
 EARLY = 0.1
@@ -92,6 +92,11 @@ def score(case: Case, answers: Sequence[Answer]) -> Score:
     _ever(made, case)
     _stopping(made, case)
     return made
+
+
+def score_with(rule: str, case: Case) -> Score:
+    """Asks a rule after every epoch, and scores it."""
+    return score(case, RULES[rule](case.curve))
 
 
 def first(said: Iterable[bool]) -> int:
