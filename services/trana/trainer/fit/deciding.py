@@ -17,9 +17,10 @@ from trana.trainer.fit.smoothing import smooth
 from trana.trainer.fit.trend import trend
 from trana.v1 import fit_pb2
 
-LIKELY = 0.4
-"""Probability of overfitting from which it is said: set on the tuning part of the benchmark, as low as its false
-alarms at any epoch allow. That the line itself lies at 0.5 would miss overfitting that is told apart from luck."""
+LIKELY, LIKELY_IF_PAIRED = 0.35, 0.6
+"""Probability of overfitting from which it is said, from two curves alone and with paired standard errors. Set on the
+tuning part of the benchmark: as low as the false alarms allow that a user bears, one in twenty curves from two curves
+alone, one in fifty where the trainer compared the samples one by one and can be held to more."""
 
 RUIN, LOST = 2.0, 0.5
 """A training has diverged where its loss has risen to more than twice its lowest, and given back more than half of
@@ -42,13 +43,14 @@ def decide(curve: Curve) -> Finding:
     paired = paired_rise(curve)
     likely = chance_of_overfitting(facts, paired)
     gain, learned = _gain(blocks), _learned(facts)
-    label, confidence, reason = _label(facts, blocks, likely, gain, learned)
+    is_likely = likely > (LIKELY if paired is None else LIKELY_IF_PAIRED)
+    label, confidence, reason = _label(facts, blocks, likely, is_likely, gain, learned)
     turned = label == fit_pb2.FIT_LABEL_OVERFITTING
     return Finding(
         label=label,
         confidence=confidence,
         reason=reason,
-        onset=blocks.middle(facts.turn) if turned else None,
+        onset=blocks.middle(facts.onset) if turned else None,
         measures=facts,
         paired=paired,
         still_falling=gain > WORTHWHILE,
@@ -58,7 +60,7 @@ def decide(curve: Curve) -> Finding:
 
 
 def _label(
-    facts: Measures, blocks: Blocks, likely: float, gain: float, learned: float
+    facts: Measures, blocks: Blocks, likely: float, is_likely: bool, gain: float, learned: float
 ) -> tuple[fit_pb2.FitLabel.ValueType, float, str]:
     """The label, how sure it is, and why there is none."""
     if _has_diverged(facts):
@@ -70,7 +72,7 @@ def _label(
             0.0,
             f"Both losses jump up and down for {epochs} and hide any trend.",
         )
-    if likely > LIKELY and facts.train_fall > 0 and facts.rise > 0:
+    if is_likely and facts.train_fall > 0 and facts.rise > 0:
         return fit_pb2.FIT_LABEL_OVERFITTING, likely, ""
     if gain > WORTHWHILE or learned < HARDLY:
         return fit_pb2.FIT_LABEL_UNDERFITTING, (1 - likely) * 0.8, ""

@@ -36,6 +36,9 @@ class Measures:
     """The facts about two curves, losses in their own units.
 
     Attributes:
+        epochs: Epochs of the curve.
+        onset: Index of the block from which on nothing worth having was gained: the first within half a `line` of
+            the lowest. The bottom of a valley is flat, and where in it the lowest value lies is chance.
         turn: Index of the block with the lowest smoothed validation loss.
         since: Blocks after it.
         blocks: Blocks of the curve.
@@ -55,6 +58,8 @@ class Measures:
         line: The rise of validation loss that counts.
     """
 
+    epochs: int
+    onset: int
     turn: int
     since: int
     blocks: int
@@ -94,7 +99,10 @@ def measure(blocks: Blocks) -> Measures:
     turn = int(np.argmin(val))
     noisy = slice(max(0, min(turn, val.size - FEWEST_FOR_NOISE)), None)
     lowest, start, zero = float(val[turn]), float(blocks.val[0]), _zero(blocks)
+    line = max(LINE * (lowest - zero), LINE_OF_LEARNED * (start - lowest), 1e-12 * abs(start), SMALLEST)
     return Measures(
+        epochs=blocks.length,
+        onset=int(np.argmax(val <= lowest + line / 2)),
         turn=turn,
         since=val.size - 1 - turn,
         blocks=val.size,
@@ -111,7 +119,7 @@ def measure(blocks: Blocks) -> Measures:
         val_trend=trend(blocks.val[turn:]),
         train_trend=trend(blocks.train[turn:]),
         zero=zero,
-        line=max(LINE * (lowest - zero), LINE_OF_LEARNED * (start - lowest), 1e-12 * abs(start), SMALLEST),
+        line=line,
     )
 
 

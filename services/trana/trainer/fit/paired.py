@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trana.trainer.fit.curve import Curve
+from trana.trainer.fit.measures import SMALLEST
 
 LOOKS = 3
 """Epochs at the end of which the median speaks: one lucky epoch neither makes nor breaks a rise."""
@@ -31,7 +32,7 @@ class PairedRise:
 
 
 def paired_rise(curve: Curve) -> PairedRise | None:
-    """The rise over the last epochs against the best, None where no standard error is known or none was worse.
+    """The rise over the last epochs against the best, None where no standard error is known.
 
     Two losses of the same sample are alike, hard samples stay hard: the standard error of their difference is far
     smaller than those of the two means (Student 1908, the paired test), and tells a rise of the few per cent that
@@ -40,6 +41,8 @@ def paired_rise(curve: Curve) -> PairedRise | None:
     curves where it had been picked in the same way.
     """
     best = int(np.argmin(curve.val))
+    if best == curve.val.size - 1:
+        return PairedRise(rise=0.0, error=SMALLEST) if np.isfinite(curve.val_se[best]) else None
     last = slice(max(best + 1, curve.val.size - LOOKS), None)
     errors, rises = curve.val_se[last], curve.val[last] - curve.val[best]
     known = errors > 0

@@ -6,8 +6,8 @@ import numpy as np
 
 from trana.trainer.fit.curve import Curve, Floats
 
-FEWEST_EPOCHS = 6
-"""A smoothed minimum, and after it a rise that is seen three times in a row, need this many values."""
+FEWEST_EPOCHS = 8
+"""A smoothed minimum takes five values, and a rise after it that was seen three times in a row three more."""
 
 
 def flaw(curve: Curve) -> str:
