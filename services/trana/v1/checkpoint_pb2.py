@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19trana/v1/checkpoint.proto\x12\x08trana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x01\n\nCheckpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.trana.v1.CheckpointKind\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x10\n\x08val_loss\x18\x05 \x01(\x01\x12\x0b\n\x03uri\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12\x17\n\x0fmanifest_sha256\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04step\x18\n \x01(\x03*e\n\x0e\x43heckpointKind\x12\x1f\n\x1b\x43HECKPOINT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HECKPOINT_KIND_BEST\x10\x01\x12\x18\n\x14\x43HECKPOINT_KIND_LAST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19trana/v1/checkpoint.proto\x12\x08trana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x02\n\nCheckpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.trana.v1.CheckpointKind\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x10\n\x08val_loss\x18\x05 \x01(\x01\x12\x0b\n\x03uri\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12\x17\n\x0fmanifest_sha256\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04step\x18\n \x01(\x03\x12\x14\n\x0csave_seconds\x18\x0b \x01(\x01*e\n\x0e\x43heckpointKind\x12\x1f\n\x1b\x43HECKPOINT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HECKPOINT_KIND_BEST\x10\x01\x12\x18\n\x14\x43HECKPOINT_KIND_LAST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trana.v1.checkpoint_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHECKPOINTKIND']._serialized_start=312
-  _globals['_CHECKPOINTKIND']._serialized_end=413
+  _globals['_CHECKPOINTKIND']._serialized_start=334
+  _globals['_CHECKPOINTKIND']._serialized_end=435
   _globals['_CHECKPOINT']._serialized_start=73
-  _globals['_CHECKPOINT']._serialized_end=310
+  _globals['_CHECKPOINT']._serialized_end=332
 # @@protoc_insertion_point(module_scope)

@@ -58,6 +58,7 @@ class Checkpoint(_message.Message):
     MANIFEST_SHA256_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
+    SAVE_SECONDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. jobs/{job}/checkpoints/best or jobs/{job}/checkpoints/last."""
     kind: Global___CheckpointKind.ValueType
@@ -76,6 +77,8 @@ class Checkpoint(_message.Message):
     """Output only. SHA-256 of the manifest, in hexadecimal."""
     step: _builtins.int
     """Output only. Optimiser steps since the start of the job."""
+    save_seconds: _builtins.float
+    """Output only. Seconds that it took to write, verify and publish; 0 where an earlier attempt did so."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was published."""
@@ -93,10 +96,11 @@ class Checkpoint(_message.Message):
         manifest_sha256: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         step: _builtins.int = ...,
+        save_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "epoch", b"epoch", "kind", b"kind", "manifest_sha256", b"manifest_sha256", "name", b"name", "size_bytes", b"size_bytes", "step", b"step", "uri", b"uri", "val_loss", b"val_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "epoch", b"epoch", "kind", b"kind", "manifest_sha256", b"manifest_sha256", "name", b"name", "save_seconds", b"save_seconds", "size_bytes", b"size_bytes", "step", b"step", "uri", b"uri", "val_loss", b"val_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14trana/v1/epoch.proto\x12\x08trana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x02\n\x05\x45poch\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\ntrain_loss\x18\x03 \x01(\x01\x12\x10\n\x08val_loss\x18\x04 \x01(\x01\x12\x15\n\rlearning_rate\x18\x05 \x01(\x01\x12\x1a\n\x12samples_per_second\x18\x06 \x01(\x01\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\x0c\n\x04step\x18\x08 \x01(\x03\x12\x0c\n\x04\x62\x65st\x18\t \x01(\x08\x12-\n\x07metrics\x18\n \x03(\x0b\x32\x1c.trana.v1.Epoch.MetricsEntry\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0bval_loss_se\x18\x0c \x01(\x01H\x00\x88\x01\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_val_loss_seb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14trana/v1/epoch.proto\x12\x08trana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x04\n\x05\x45poch\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\ntrain_loss\x18\x03 \x01(\x01\x12\x10\n\x08val_loss\x18\x04 \x01(\x01\x12\x15\n\rlearning_rate\x18\x05 \x01(\x01\x12\x1a\n\x12samples_per_second\x18\x06 \x01(\x01\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\x0c\n\x04step\x18\x08 \x01(\x03\x12\x0c\n\x04\x62\x65st\x18\t \x01(\x08\x12-\n\x07metrics\x18\n \x03(\x0b\x32\x1c.trana.v1.Epoch.MetricsEntry\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0bval_loss_se\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rgradient_norm\x18\r \x01(\x01H\x01\x88\x01\x01\x12\'\n\nstep_times\x18\x0e \x01(\x0b\x32\x13.trana.v1.StepTimes\x12\x1a\n\x12\x65valuation_seconds\x18\x0f \x01(\x01\x12\x1d\n\x10gpu_memory_bytes\x18\x10 \x01(\x03H\x02\x88\x01\x01\x12\x1c\n\x0fgpu_utilization\x18\x11 \x01(\x01H\x03\x88\x01\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_val_loss_seB\x10\n\x0e_gradient_normB\x13\n\x11_gpu_memory_bytesB\x12\n\x10_gpu_utilization\"\x94\x01\n\tStepTimes\x12\x14\n\x0c\x64\x61ta_seconds\x18\x01 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x02 \x01(\x01\x12\"\n\x15\x63ommunication_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12\x63heckpoint_seconds\x18\x04 \x01(\x01\x42\x18\n\x16_communication_secondsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EPOCH_METRICSENTRY']._loaded_options = None
   _globals['_EPOCH_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_EPOCH']._serialized_start=68
-  _globals['_EPOCH']._serialized_end=436
-  _globals['_EPOCH_METRICSENTRY']._serialized_start=374
-  _globals['_EPOCH_METRICSENTRY']._serialized_end=420
+  _globals['_EPOCH']._serialized_end=653
+  _globals['_EPOCH_METRICSENTRY']._serialized_start=532
+  _globals['_EPOCH_METRICSENTRY']._serialized_end=578
+  _globals['_STEPTIMES']._serialized_start=656
+  _globals['_STEPTIMES']._serialized_end=804
 # @@protoc_insertion_point(module_scope)

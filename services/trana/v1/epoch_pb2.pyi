@@ -57,6 +57,11 @@ class Epoch(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     VAL_LOSS_SE_FIELD_NUMBER: _builtins.int
+    GRADIENT_NORM_FIELD_NUMBER: _builtins.int
+    STEP_TIMES_FIELD_NUMBER: _builtins.int
+    EVALUATION_SECONDS_FIELD_NUMBER: _builtins.int
+    GPU_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    GPU_UTILIZATION_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Output only. Number of the epoch, from 1."""
     attempt: _builtins.int
@@ -79,6 +84,18 @@ class Epoch(_message.Message):
     """Output only. Standard error of the difference between val_loss and that of the best epoch up to this one, paired
     over the validation samples; 0 at a best epoch, unset where the samples' losses are not known.
     """
+    gradient_norm: _builtins.float
+    """Output only. Norm of the whole gradient at the epoch's last step, before it is clipped; unset where it is not known
+    or no number, and in a loop of the user's.
+    """
+    evaluation_seconds: _builtins.float
+    """Output only. Seconds of the epoch in which the network was evaluated; 0 in a loop of the user's."""
+    gpu_memory_bytes: _builtins.int
+    """Output only. The most memory that any worker's tensors took on its GPU in the epoch, bytes; unset without GPUs."""
+    gpu_utilization: _builtins.float
+    """Output only. Share of the driver's last sampling period, a second at most, in which the GPU computed, 0 to 1: at
+    the end of the epoch's steps, the mean over the workers; unset without GPUs.
+    """
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Output only. Further measures, such as "val_accuracy"."""
@@ -86,6 +103,10 @@ class Epoch(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the epoch ended."""
+
+    @_builtins.property
+    def step_times(self) -> Global___StepTimes:
+        """Output only. Where the time of the epoch's steps went; unset in a loop of the user's."""
 
     def __init__(
         self,
@@ -102,13 +123,69 @@ class Epoch(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         val_loss_se: _builtins.float | None = ...,
+        gradient_norm: _builtins.float | None = ...,
+        step_times: Global___StepTimes | None = ...,
+        evaluation_seconds: _builtins.float = ...,
+        gpu_memory_bytes: _builtins.int | None = ...,
+        gpu_utilization: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_val_loss_se", b"_val_loss_se", "create_time", b"create_time", "val_loss_se", b"val_loss_se"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gpu_memory_bytes", b"_gpu_memory_bytes", "_gpu_utilization", b"_gpu_utilization", "_gradient_norm", b"_gradient_norm", "_val_loss_se", b"_val_loss_se", "create_time", b"create_time", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_utilization", b"gpu_utilization", "gradient_norm", b"gradient_norm", "step_times", b"step_times", "val_loss_se", b"val_loss_se"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_val_loss_se", b"_val_loss_se", "attempt", b"attempt", "best", b"best", "create_time", b"create_time", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "learning_rate", b"learning_rate", "metrics", b"metrics", "samples_per_second", b"samples_per_second", "step", b"step", "train_loss", b"train_loss", "val_loss", b"val_loss", "val_loss_se", b"val_loss_se"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gpu_memory_bytes", b"_gpu_memory_bytes", "_gpu_utilization", b"_gpu_utilization", "_gradient_norm", b"_gradient_norm", "_val_loss_se", b"_val_loss_se", "attempt", b"attempt", "best", b"best", "create_time", b"create_time", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_utilization", b"gpu_utilization", "gradient_norm", b"gradient_norm", "learning_rate", b"learning_rate", "metrics", b"metrics", "samples_per_second", b"samples_per_second", "step", b"step", "step_times", b"step_times", "train_loss", b"train_loss", "val_loss", b"val_loss", "val_loss_se", b"val_loss_se"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gpu_memory_bytes: _TypeAlias = _typing.Literal["gpu_memory_bytes"]  # noqa: Y015
+    _WhichOneofArgType__gpu_memory_bytes: _TypeAlias = _typing.Literal["_gpu_memory_bytes", b"_gpu_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__gpu_utilization: _TypeAlias = _typing.Literal["gpu_utilization"]  # noqa: Y015
+    _WhichOneofArgType__gpu_utilization: _TypeAlias = _typing.Literal["_gpu_utilization", b"_gpu_utilization"]  # noqa: Y015
+    _WhichOneofReturnType__gradient_norm: _TypeAlias = _typing.Literal["gradient_norm"]  # noqa: Y015
+    _WhichOneofArgType__gradient_norm: _TypeAlias = _typing.Literal["_gradient_norm", b"_gradient_norm"]  # noqa: Y015
     _WhichOneofReturnType__val_loss_se: _TypeAlias = _typing.Literal["val_loss_se"]  # noqa: Y015
     _WhichOneofArgType__val_loss_se: _TypeAlias = _typing.Literal["_val_loss_se", b"_val_loss_se"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_memory_bytes) -> _WhichOneofReturnType__gpu_memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_utilization) -> _WhichOneofReturnType__gpu_utilization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_norm) -> _WhichOneofReturnType__gradient_norm | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__val_loss_se) -> _WhichOneofReturnType__val_loss_se | None: ...
 
 Global___Epoch: _TypeAlias = Epoch  # noqa: Y015
+
+@_typing.final
+class StepTimes(_message.Message):
+    """Where the time of a step goes, on rank 0: means over the steps of an epoch, which add up to their wall time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SECONDS_FIELD_NUMBER: _builtins.int
+    COMPUTE_SECONDS_FIELD_NUMBER: _builtins.int
+    COMMUNICATION_SECONDS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SECONDS_FIELD_NUMBER: _builtins.int
+    data_seconds: _builtins.float
+    """Output only. Seconds in which the next batch was waited for."""
+    compute_seconds: _builtins.float
+    """Output only. Seconds of all the rest: forward and backward pass and the optimiser."""
+    communication_seconds: _builtins.float
+    """Output only. Seconds in which the other workers were waited for, or gradients were exchanged while nothing was
+    computed; 0 where there is one worker, unset where it cannot be told from computing (FSDP).
+    """
+    checkpoint_seconds: _builtins.float
+    """Output only. Seconds in which checkpoints were saved, from the end of the epoch before on, over the steps."""
+    def __init__(
+        self,
+        *,
+        data_seconds: _builtins.float = ...,
+        compute_seconds: _builtins.float = ...,
+        communication_seconds: _builtins.float | None = ...,
+        checkpoint_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_communication_seconds", b"_communication_seconds", "communication_seconds", b"communication_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_communication_seconds", b"_communication_seconds", "checkpoint_seconds", b"checkpoint_seconds", "communication_seconds", b"communication_seconds", "compute_seconds", b"compute_seconds", "data_seconds", b"data_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__communication_seconds: _TypeAlias = _typing.Literal["communication_seconds"]  # noqa: Y015
+    _WhichOneofArgType__communication_seconds: _TypeAlias = _typing.Literal["_communication_seconds", b"_communication_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__communication_seconds) -> _WhichOneofReturnType__communication_seconds | None: ...
+
+Global___StepTimes: _TypeAlias = StepTimes  # noqa: Y015

@@ -68,6 +68,7 @@ class Report(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    STEP_PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -92,6 +93,10 @@ class Report(_message.Message):
     def fit(self) -> _fit_pb2.FitVerdict:
         """What the learning curve says now; after each epoch, and before a training ends because a loss is no number."""
 
+    @_builtins.property
+    def step_progress(self) -> Global___StepProgress:
+        """Steps of an epoch are done, though it is not; now and then. Nobody keeps it."""
+
     def __init__(
         self,
         *,
@@ -101,16 +106,43 @@ class Report(_message.Message):
         checkpoint: _checkpoint_pb2.Checkpoint | None = ...,
         result: Global___TrainingResult | None = ...,
         fit: _fit_pb2.FitVerdict | None = ...,
+        step_progress: Global___StepProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "first_step", b"first_step", "fit", b"fit", "payload", b"payload", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "first_step", b"first_step", "fit", b"fit", "payload", b"payload", "result", b"result", "step_progress", b"step_progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "first_step", b"first_step", "fit", b"fit", "payload", b"payload", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "create_time", b"create_time", "epoch", b"epoch", "first_step", b"first_step", "fit", b"fit", "payload", b"payload", "result", b"result", "step_progress", b"step_progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["first_step", "epoch", "checkpoint", "result", "fit"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["first_step", "epoch", "checkpoint", "result", "fit", "step_progress"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
 Global___Report: _TypeAlias = Report  # noqa: Y015
+
+@_typing.final
+class StepProgress(_message.Message):
+    """How far a training has come within an epoch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The epoch that is under way, from 1."""
+    step: _builtins.int
+    """Optimiser steps since the start of the job."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepProgress: _TypeAlias = StepProgress  # noqa: Y015
 
 @_typing.final
 class FirstStep(_message.Message):
