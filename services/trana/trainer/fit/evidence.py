@@ -108,7 +108,7 @@ def _settled(case: Case) -> str:
         return f"Validation loss is at its lowest, {number(facts.level)}, and has levelled off."
     return (
         f"Validation loss is {number(facts.level)}, {_relative(facts.level, facts.lowest)} above its lowest: "
-        "no rise that counts."
+        f"{'no rise that counts' if facts.rise < 1 else 'a rise that training loss and the trend do not bear out'}."
     )
 
 

@@ -58,10 +58,9 @@ class Spent:
 
 def spent_after_best(curve: Curve) -> Spent:
     """What was spent after the best epoch; `curve.val` holds a finite value at least."""
-    best = int(np.nanargmin(np.where(np.isfinite(curve.val), curve.val, np.nan)))
+    best = int(np.argmin(np.nan_to_num(curve.val, nan=np.inf, posinf=np.inf, neginf=np.inf)))
     epochs = curve.val.size - 1 - best
-    seconds = np.where(np.isfinite(curve.seconds), curve.seconds, 0.0)
-    wasted, whole = float(seconds[best + 1 :].sum()), float(seconds.sum())
+    wasted, whole = (float(np.nansum(seconds)) for seconds in (curve.seconds[best + 1 :], curve.seconds))
     return Spent(best=best, epochs=epochs, seconds=wasted, share=wasted / whole if whole else epochs / curve.val.size)
 
 

@@ -10,7 +10,7 @@ from trana.trainer.fit.advice import advice
 from trana.trainer.fit.curve import Curve, Numbers, Sizes, column
 from trana.trainer.fit.deciding import decide
 from trana.trainer.fit.evidence import evidence
-from trana.trainer.fit.finding import Case, Finding, spent_after_best
+from trana.trainer.fit.finding import Case, Spent, spent_after_best
 from trana.trainer.fit.soundness import flaw, ruined_since
 from trana.v1 import fit_pb2
 
@@ -48,27 +48,35 @@ def should_stop(verdict: fit_pb2.FitVerdict) -> bool:
 
 
 def judge(curve: Curve, sizes: Sizes) -> fit_pb2.FitVerdict:
-    """Judge curves that are arrays already."""
-    made = _frame(curve)
+    """Judge curves that are arrays already.
+
+    Infinite losses less infinite ones, and squares of huge ones, are no reason to warn: the label says it.
+    """
+    with np.errstate(all="ignore"):
+        return _judged(curve, sizes)
+
+
+def _judged(curve: Curve, sizes: Sizes) -> fit_pb2.FitVerdict:
+    spent = spent_after_best(curve) if np.isfinite(curve.val).any() else None
+    made = _frame(curve, spent)
     ruin = ruined_since(curve)
     reason = "" if ruin is not None else flaw(curve)
     if ruin is not None:
         _tell_ruin(made, curve, ruin)
-    elif reason:
+    elif reason or spent is None:
         made.evidence.append(reason)
     else:
-        _tell(made, decide(curve), curve, sizes)
+        _tell(made, Case(finding=decide(curve), spent=spent, curve=curve, sizes=sizes))
     return made
 
 
-def _frame(curve: Curve) -> fit_pb2.FitVerdict:
+def _frame(curve: Curve, spent: Spent | None) -> fit_pb2.FitVerdict:
     """What holds whatever the curve says."""
     made = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDETERMINED, epoch=curve.train.size, gap=math.nan)
     made.slopes.train = made.slopes.val = math.nan
     if curve.train.size:
         made.gap = float(curve.val[-1] - curve.train[-1])
-    if np.isfinite(curve.val).any():
-        spent = spent_after_best(curve)
+    if spent is not None:
         made.best_epoch = spent.best + 1
         made.epochs_since_best = spent.epochs
         made.wasted_seconds, made.wasted_share = spent.seconds, spent.share
@@ -81,8 +89,8 @@ def _tell_ruin(made: fit_pb2.FitVerdict, curve: Curve, ruin: int) -> None:
     made.evidence.append(f"{name} loss is not a number from epoch {ruin + 1} on.")
 
 
-def _tell(made: fit_pb2.FitVerdict, finding: Finding, curve: Curve, sizes: Sizes) -> None:
-    case = Case(finding=finding, spent=spent_after_best(curve), curve=curve, sizes=sizes)
+def _tell(made: fit_pb2.FitVerdict, case: Case) -> None:
+    finding = case.finding
     made.label, made.confidence = finding.label, finding.confidence
     made.onset_epoch = 0 if finding.onset is None else finding.onset + 1
     made.slopes.train, made.slopes.val = finding.measures.train_trend.slope, finding.measures.val_trend.slope

@@ -34,9 +34,10 @@ was told with a probability of 40 to 60 % was true in 44 %, of 80 to 95 % in 91 
 PROVEN = 1.3
 """Paired standard errors by which a rise must exceed the line to be taken as the curves show it."""
 
-DOUBT = 2.5
-"""Log odds taken off where it exceeds it by one standard error less, or still less. Set, with `PROVEN`, on the tuning
-part: the curves alone cannot tell the luck of 12 validation samples, and this costs one true alarm in ten."""
+BORNE_OUT, DOUBT = 0.5, 2.5
+"""Log odds added where it does, and taken off where it exceeds the line by one standard error less, or still less.
+Set, with `PROVEN`, on the tuning part: the curves alone cannot tell the luck of 12 validation samples, and this
+costs one true alarm in ten."""
 
 
 def terms(measures: Measures) -> dict[str, float]:
@@ -68,7 +69,7 @@ def chance_of_overfitting(measures: Measures, paired: PairedRise | None) -> floa
     """The probability that the loss on fresh samples has risen by more than the line since its minimum, 0 to 1.
 
     Weights of evidence add up as log odds (Good 1950). Where the validation samples were compared one by one, a rise
-    that they do not bear out counts for less: the probability then errs on the low side.
+    that they bear out counts for more, and one that they do not for much less.
 
     Args:
         measures: Of the two curves.
@@ -77,7 +78,7 @@ def chance_of_overfitting(measures: Measures, paired: PairedRise | None) -> floa
     score = sum(WEIGHTS[name] * value for name, value in terms(measures).items())
     if paired is not None:
         proof = (paired.rise - measures.line) / paired.error
-        score -= DOUBT * _between(0.0, PROVEN - proof, 1.0)
+        score += BORNE_OUT - DOUBT * _between(0.0, PROVEN - proof, 1.0)
     return 1 / (1 + math.exp(-score))
 
 

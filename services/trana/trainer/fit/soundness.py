@@ -20,8 +20,9 @@ def flaw(curve: Curve) -> str:
     if not np.isfinite(curve.val).any():
         return "There is no validation loss to compare training loss with: set aside validation data."
     for name, values in (("Training", curve.train), ("Validation", curve.val)):
-        holes = np.flatnonzero(~np.isfinite(values))
-        if holes.size:
+        finite = np.isfinite(values)
+        if not finite.all():
+            holes = np.flatnonzero(~finite)
             more = f" and {holes.size - 1} more" if holes.size > 1 else ""
             return f"{name} loss is not a number at epoch {holes[0] + 1}{more} of {values.size}, and is one after it."
     if curve.train.size < FEWEST_EPOCHS:
@@ -38,6 +39,8 @@ def _standstill(curve: Curve) -> str:
 
 
 def _constant(values: Floats) -> bool:
+    if abs(values[-1] - values[0]) > 1e-9 * abs(values[0]):
+        return False
     return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
 
 
@@ -46,10 +49,14 @@ def ruined_since(curve: Curve) -> int | None:
 
     Validation loss counts from its first finite value on: a training without validation data is not ruined.
     """
-    ruins = []
-    for values in (curve.train, curve.val if np.isfinite(curve.val).any() else curve.train):
-        finite = np.flatnonzero(np.isfinite(values))
-        last = int(finite[-1]) if finite.size else -1
-        if last < values.size - 1:
-            ruins.append(last + 1)
+    ruins = [since for since in (_ruined(curve.train), _ruined(curve.val)) if since is not None]
+    if curve.val.size and not np.isfinite(curve.val).any():
+        ruins = [since for since in (_ruined(curve.train),) if since is not None]
     return min(ruins) if ruins else None
+
+
+def _ruined(values: Floats) -> int | None:
+    if values.size == 0 or np.isfinite(values[-1]):
+        return None
+    finite = np.flatnonzero(np.isfinite(values))
+    return int(finite[-1]) + 1 if finite.size else 0

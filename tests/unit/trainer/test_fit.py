@@ -1,0 +1,171 @@
+"""The verdict on the fit: what it says of curves of each kind, and of those that say nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from trana.trainer.fit import should_stop, verdict
+from trana.v1 import fit_pb2
+
+Floats = NDArray[np.float64]
+OVERFITTING, GOOD_FIT = fit_pb2.FIT_LABEL_OVERFITTING, fit_pb2.FIT_LABEL_GOOD_FIT
+UNDERFITTING, DIVERGED = fit_pb2.FIT_LABEL_UNDERFITTING, fit_pb2.FIT_LABEL_DIVERGED
+UNDETERMINED = fit_pb2.FIT_LABEL_UNDETERMINED
+
+
+def falling(epochs: int = 100, *, to: float = 0.3, pace: float = 8.0) -> Floats:
+    return to + np.exp(-np.arange(epochs) / pace)
+
+
+def risen(epochs: int = 100, *, since: int = 20, by: float = 0.01, noise: float = 0.005) -> Floats:
+    jumps = noise * np.random.default_rng(1).normal(size=epochs)
+    return falling(epochs) + by * np.maximum(np.arange(epochs) - since, 0) + jumps
+
+
+def told(made: fit_pb2.FitVerdict) -> str:
+    return " ".join([*made.evidence, *(piece.text for piece in made.advice)])
+
+
+def test_rising_validation_loss_under_falling_training_loss_is_overfitting_since_the_turn() -> None:
+    made = verdict(falling(to=0.02), risen(), num_parameters=5322, num_train=60, num_val=180, epoch_seconds=[2.0] * 100)
+    assert made.label == OVERFITTING
+    assert 12 <= made.onset_epoch <= 26
+    assert made.best_epoch == int(risen().argmin()) + 1
+    assert made.epochs_since_best == 100 - made.best_epoch
+    assert made.wasted_seconds == 2.0 * made.epochs_since_best
+    assert made.wasted_share == pytest.approx(made.epochs_since_best / 100)
+    assert made.gap == pytest.approx(risen()[-1] - falling(to=0.02)[-1])
+    assert made.slopes.train < 0 < made.slopes.val
+    assert made.confidence > 0.9
+    assert should_stop(made)
+    assert f"since epoch {made.onset_epoch}, while training loss went on falling" in told(made)
+    assert "5,322 parameters for 60 training samples, 88.7 for each" in told(made)
+
+
+def test_advice_begins_with_what_the_numbers_speak_for() -> None:
+    late = verdict(falling(to=0.02), risen(), num_parameters=10**6, num_train=60)
+    assert {piece.remedy for piece in late.advice[:2]} == {
+        fit_pb2.FIT_REMEDY_EARLY_STOPPING,
+        fit_pb2.FIT_REMEDY_SMALLER_NETWORK,
+    }
+    small = verdict(falling(to=0.02), risen(), num_parameters=50, num_train=60)
+    assert fit_pb2.FIT_REMEDY_SMALLER_NETWORK not in {piece.remedy for piece in small.advice}
+
+
+def test_a_turn_at_the_end_of_the_learning_is_no_end_of_the_training() -> None:
+    made = verdict(falling(40, to=0.02), risen(40, since=30))
+    assert not should_stop(made)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "label"),
+    [
+        (falling(), falling(to=0.35), GOOD_FIT),
+        (falling(to=0.0), falling(to=0.35), GOOD_FIT),  # benign interpolation
+        (falling(to=0.5), falling(to=0.35), GOOD_FIT),  # dropout makes training loss the higher one
+        (falling(20, pace=40.0), falling(20, to=0.35, pace=40.0), UNDERFITTING),
+        (1 - 1e-4 * np.arange(50), 1.1 - 1e-4 * np.arange(50), UNDERFITTING),
+        (np.exp(np.arange(50) / 5 - 3), np.exp(np.arange(50) / 5 - 3), DIVERGED),
+        (falling(to=1e-5), 1e-4 + falling(to=1e-4) + 1e-6 * np.arange(100), GOOD_FIT),  # a millionth of what it learned
+        (falling() - 5, falling(to=0.35) - 5, GOOD_FIT),  # a loss below zero
+        (falling(to=-5.0) - 0.01 * np.arange(100), risen() - 5, OVERFITTING),
+    ],
+)
+def test_each_kind_of_curve_has_its_label(train: Floats, val: Floats, label: int) -> None:
+    made = verdict(train, val)
+    assert made.label == label
+    assert made.evidence
+    assert 0 <= made.confidence <= 1
+    assert (made.onset_epoch > 0) == (label == OVERFITTING)
+
+
+@pytest.mark.parametrize("at", [0.0, 1e-12, 1e12])
+def test_the_unit_of_the_loss_does_not_matter(at: float) -> None:
+    made = verdict(falling(to=0.02) * (at or 1), risen() * (at or 1))
+    assert made.label == OVERFITTING
+    assert made.onset_epoch == verdict(falling(to=0.02), risen()).onset_epoch
+
+
+def pure_noise(seed: int) -> Floats:
+    return np.random.default_rng(seed).random(10)
+
+
+def holed(at: int) -> Floats:
+    values = falling()
+    values[at] = math.nan
+    return values
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "reason"),
+    [
+        ([], [], "No epoch"),
+        ([1.0], [1.0], "1 epoch is too few"),
+        ([1.0, 0.5, 0.3], [1.0, 0.5, 0.6], "3 epochs are too few"),
+        (falling(), np.full(100, math.nan), "no validation loss"),
+        (falling(), [], "no validation loss"),
+        (np.ones(50), np.ones(50), "Neither loss has changed"),
+        (np.zeros(50), np.zeros(50), "Neither loss has changed"),
+        (holed(40), falling(), "Training loss is not a number at epoch 41 of 100"),
+        (falling(), holed(0), "Validation loss is not a number at epoch 1 of 100"),
+        (pure_noise(0), pure_noise(1), "jump"),
+    ],
+)
+def test_a_curve_that_does_not_tell_is_undetermined_with_the_reason(
+    train: Floats | list[float], val: Floats | list[float], reason: str
+) -> None:
+    made = verdict(train, val)
+    assert made.label == UNDETERMINED
+    assert reason in told(made)
+    assert not should_stop(made)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name"),
+    [
+        (lambda train, val: (np.append(train, math.nan), np.append(val, 0.3)), "Training"),
+        (lambda train, val: (np.append(train, math.inf), np.append(val, math.inf)), "Training"),
+        (lambda train, val: (np.append(train, 0.3), np.append(val, math.inf)), "Validation"),
+    ],
+)
+def test_losses_that_end_in_no_number_have_diverged(
+    spoil: Callable[[Floats, Floats], tuple[Floats, Floats]], name: str
+) -> None:
+    made = verdict(*spoil(falling(), falling()))
+    assert made.label == DIVERGED
+    assert f"{name} loss is not a number from epoch 101 on" in told(made)
+
+
+def test_a_rise_that_the_samples_do_not_bear_out_is_no_overfitting() -> None:
+    val = risen(by=0.002)
+    best = int(val.argmin())
+    rise = np.maximum(val - val[best], 0)
+
+    def with_error(share: float) -> fit_pb2.FitVerdict:
+        return verdict(falling(to=0.2), val, val_loss_se=share * rise, num_val=8)
+
+    assert verdict(falling(to=0.2), val).label == OVERFITTING
+    assert with_error(0.1).label == OVERFITTING
+    assert with_error(0.1).confidence > verdict(falling(to=0.2), val).confidence > with_error(1.0).confidence
+    assert with_error(1.0).label == UNDETERMINED
+    assert "10.0 paired standard errors over 8 validation samples: not chance" in told(with_error(0.1))
+    assert "1.0 paired standard errors over 8 validation samples: it may be chance" in told(with_error(1.0))
+
+
+def test_ten_epochs_of_noise_are_never_overfitting() -> None:
+    random = np.random.default_rng(5)
+    alarms = sum(verdict(random.random(10), random.random(10)).label == OVERFITTING for _ in range(60))
+    assert alarms <= 3
+
+
+def test_a_spike_is_no_turn() -> None:
+    val = falling(to=0.35)
+    val[60:62] = 5.0
+    val[30] = 0.01
+    made = verdict(falling(), val)
+    assert made.label == GOOD_FIT
+    assert made.best_epoch == 31
