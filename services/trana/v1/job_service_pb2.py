@@ -27,9 +27,10 @@ from trana.v1 import checkpoint_pb2 as trana_dot_v1_dot_checkpoint__pb2
 from trana.v1 import epoch_pb2 as trana_dot_v1_dot_epoch__pb2
 from trana.v1 import event_pb2 as trana_dot_v1_dot_event__pb2
 from trana.v1 import job_pb2 as trana_dot_v1_dot_job__pb2
+from trana.v1 import log_pb2 as trana_dot_v1_dot_log__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrana/v1/job_service.proto\x12\x08trana.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19trana/v1/checkpoint.proto\x1a\x14trana/v1/epoch.proto\x1a\x14trana/v1/event.proto\x1a\x12trana/v1/job.proto\"\xb0\x01\n\x10\x43reateJobRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x11.trana.v1.JobSpecB\x06\xbaH\x03\xc8\x01\x01\x12;\n\x06job_id\x18\x02 \x01(\tB+\xbaH(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"<\n\rGetJobRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\"[\n\x0fListJobsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"H\n\x10ListJobsResponse\x12\x1b\n\x04jobs\x18\x01 \x03(\x0b\x32\r.trana.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x10\x43\x61ncelJobRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\"_\n\x0fWatchJobRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"N\n\x10WatchJobResponse\x12\x1a\n\x03job\x18\x01 \x01(\x0b\x32\r.trana.v1.Job\x12\x1e\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x0f.trana.v1.Event\"r\n\x11ListEpochsRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x12ListEpochsResponse\x12\x1f\n\x06\x65pochs\x18\x01 \x03(\x0b\x32\x0f.trana.v1.Epoch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x16ListCheckpointsRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\"D\n\x17ListCheckpointsResponse\x12)\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x14.trana.v1.Checkpoint\"`\n\x19\x44ownloadCheckpointRequest\x12\x43\n\x04name\x18\x01 \x01(\tB5\xbaH2r02.^jobs/[a-z0-9-]{1,63}/checkpoints/(best|last)$\"L\n\x1a\x44ownloadCheckpointResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x32\xba\x04\n\nJobService\x12\x36\n\tCreateJob\x12\x1a.trana.v1.CreateJobRequest\x1a\r.trana.v1.Job\x12\x30\n\x06GetJob\x12\x17.trana.v1.GetJobRequest\x1a\r.trana.v1.Job\x12\x41\n\x08ListJobs\x12\x19.trana.v1.ListJobsRequest\x1a\x1a.trana.v1.ListJobsResponse\x12\x36\n\tCancelJob\x12\x1a.trana.v1.CancelJobRequest\x1a\r.trana.v1.Job\x12\x43\n\x08WatchJob\x12\x19.trana.v1.WatchJobRequest\x1a\x1a.trana.v1.WatchJobResponse0\x01\x12G\n\nListEpochs\x12\x1b.trana.v1.ListEpochsRequest\x1a\x1c.trana.v1.ListEpochsResponse\x12V\n\x0fListCheckpoints\x12 .trana.v1.ListCheckpointsRequest\x1a!.trana.v1.ListCheckpointsResponse\x12\x61\n\x12\x44ownloadCheckpoint\x12#.trana.v1.DownloadCheckpointRequest\x1a$.trana.v1.DownloadCheckpointResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrana/v1/job_service.proto\x12\x08trana.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19trana/v1/checkpoint.proto\x1a\x14trana/v1/epoch.proto\x1a\x14trana/v1/event.proto\x1a\x12trana/v1/job.proto\x1a\x12trana/v1/log.proto\"\xb0\x01\n\x10\x43reateJobRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x11.trana.v1.JobSpecB\x06\xbaH\x03\xc8\x01\x01\x12;\n\x06job_id\x18\x02 \x01(\tB+\xbaH(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"<\n\rGetJobRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\"[\n\x0fListJobsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"H\n\x10ListJobsResponse\x12\x1b\n\x04jobs\x18\x01 \x03(\x0b\x32\r.trana.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x10\x43\x61ncelJobRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\"_\n\x0fWatchJobRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"N\n\x10WatchJobResponse\x12\x1a\n\x03job\x18\x01 \x01(\x0b\x32\r.trana.v1.Job\x12\x1e\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x0f.trana.v1.Event\"r\n\x11ListEpochsRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x12ListEpochsResponse\x12\x1f\n\x06\x65pochs\x18\x01 \x03(\x0b\x32\x0f.trana.v1.Epoch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x16ListCheckpointsRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\"D\n\x17ListCheckpointsResponse\x12)\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x14.trana.v1.Checkpoint\"`\n\x19\x44ownloadCheckpointRequest\x12\x43\n\x04name\x18\x01 \x01(\tB5\xbaH2r02.^jobs/[a-z0-9-]{1,63}/checkpoints/(best|last)$\"L\n\x1a\x44ownloadCheckpointResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xfb\x01\n\x0fReadLogsRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12 \n\x05ranks\x18\x03 \x03(\x05\x42\x11\xbaH\x0e\x92\x01\x0b\x10\xe8\x07\x18\x01\"\x04\x1a\x02(\x00\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12$\n\ntail_lines\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00H\x00\x88\x01\x01\x12\x13\n\x0bomit_events\x18\x06 \x01(\x08\x12%\n\x06resume\x18\x07 \x01(\x0b\x32\x15.trana.v1.LogPositionB\r\n\x0b_tail_lines\"7\n\x10ReadLogsResponse\x12#\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x12.trana.v1.LogEntry2\xff\x04\n\nJobService\x12\x36\n\tCreateJob\x12\x1a.trana.v1.CreateJobRequest\x1a\r.trana.v1.Job\x12\x30\n\x06GetJob\x12\x17.trana.v1.GetJobRequest\x1a\r.trana.v1.Job\x12\x41\n\x08ListJobs\x12\x19.trana.v1.ListJobsRequest\x1a\x1a.trana.v1.ListJobsResponse\x12\x36\n\tCancelJob\x12\x1a.trana.v1.CancelJobRequest\x1a\r.trana.v1.Job\x12\x43\n\x08WatchJob\x12\x19.trana.v1.WatchJobRequest\x1a\x1a.trana.v1.WatchJobResponse0\x01\x12G\n\nListEpochs\x12\x1b.trana.v1.ListEpochsRequest\x1a\x1c.trana.v1.ListEpochsResponse\x12V\n\x0fListCheckpoints\x12 .trana.v1.ListCheckpointsRequest\x1a!.trana.v1.ListCheckpointsResponse\x12\x61\n\x12\x44ownloadCheckpoint\x12#.trana.v1.DownloadCheckpointRequest\x1a$.trana.v1.DownloadCheckpointResponse0\x01\x12\x43\n\x08ReadLogs\x12\x19.trana.v1.ReadLogsRequest\x1a\x1a.trana.v1.ReadLogsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,32 +63,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCHECKPOINTSREQUEST'].fields_by_name['parent']._serialized_options = b'\272H\032r\0302\026^jobs/[a-z0-9-]{1,63}$'
   _globals['_DOWNLOADCHECKPOINTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DOWNLOADCHECKPOINTREQUEST'].fields_by_name['name']._serialized_options = b'\272H2r02.^jobs/[a-z0-9-]{1,63}/checkpoints/(best|last)$'
-  _globals['_CREATEJOBREQUEST']._serialized_start=161
-  _globals['_CREATEJOBREQUEST']._serialized_end=337
-  _globals['_GETJOBREQUEST']._serialized_start=339
-  _globals['_GETJOBREQUEST']._serialized_end=399
-  _globals['_LISTJOBSREQUEST']._serialized_start=401
-  _globals['_LISTJOBSREQUEST']._serialized_end=492
-  _globals['_LISTJOBSRESPONSE']._serialized_start=494
-  _globals['_LISTJOBSRESPONSE']._serialized_end=566
-  _globals['_CANCELJOBREQUEST']._serialized_start=568
-  _globals['_CANCELJOBREQUEST']._serialized_end=631
-  _globals['_WATCHJOBREQUEST']._serialized_start=633
-  _globals['_WATCHJOBREQUEST']._serialized_end=728
-  _globals['_WATCHJOBRESPONSE']._serialized_start=730
-  _globals['_WATCHJOBRESPONSE']._serialized_end=808
-  _globals['_LISTEPOCHSREQUEST']._serialized_start=810
-  _globals['_LISTEPOCHSREQUEST']._serialized_end=924
-  _globals['_LISTEPOCHSRESPONSE']._serialized_start=926
-  _globals['_LISTEPOCHSRESPONSE']._serialized_end=1004
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1006
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1077
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1079
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1147
-  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_start=1149
-  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_end=1245
-  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_start=1247
-  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_end=1323
-  _globals['_JOBSERVICE']._serialized_start=1326
-  _globals['_JOBSERVICE']._serialized_end=1896
+  _globals['_READLOGSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_READLOGSREQUEST'].fields_by_name['name']._serialized_options = b'\272H\032r\0302\026^jobs/[a-z0-9-]{1,63}$'
+  _globals['_READLOGSREQUEST'].fields_by_name['attempt']._loaded_options = None
+  _globals['_READLOGSREQUEST'].fields_by_name['attempt']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_READLOGSREQUEST'].fields_by_name['ranks']._loaded_options = None
+  _globals['_READLOGSREQUEST'].fields_by_name['ranks']._serialized_options = b'\272H\016\222\001\013\020\350\007\030\001\"\004\032\002(\000'
+  _globals['_READLOGSREQUEST'].fields_by_name['tail_lines']._loaded_options = None
+  _globals['_READLOGSREQUEST'].fields_by_name['tail_lines']._serialized_options = b'\272H\010\032\006\030\240\215\006(\000'
+  _globals['_CREATEJOBREQUEST']._serialized_start=181
+  _globals['_CREATEJOBREQUEST']._serialized_end=357
+  _globals['_GETJOBREQUEST']._serialized_start=359
+  _globals['_GETJOBREQUEST']._serialized_end=419
+  _globals['_LISTJOBSREQUEST']._serialized_start=421
+  _globals['_LISTJOBSREQUEST']._serialized_end=512
+  _globals['_LISTJOBSRESPONSE']._serialized_start=514
+  _globals['_LISTJOBSRESPONSE']._serialized_end=586
+  _globals['_CANCELJOBREQUEST']._serialized_start=588
+  _globals['_CANCELJOBREQUEST']._serialized_end=651
+  _globals['_WATCHJOBREQUEST']._serialized_start=653
+  _globals['_WATCHJOBREQUEST']._serialized_end=748
+  _globals['_WATCHJOBRESPONSE']._serialized_start=750
+  _globals['_WATCHJOBRESPONSE']._serialized_end=828
+  _globals['_LISTEPOCHSREQUEST']._serialized_start=830
+  _globals['_LISTEPOCHSREQUEST']._serialized_end=944
+  _globals['_LISTEPOCHSRESPONSE']._serialized_start=946
+  _globals['_LISTEPOCHSRESPONSE']._serialized_end=1024
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1026
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1097
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1099
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1167
+  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_start=1169
+  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_end=1265
+  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_start=1267
+  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_end=1343
+  _globals['_READLOGSREQUEST']._serialized_start=1346
+  _globals['_READLOGSREQUEST']._serialized_end=1597
+  _globals['_READLOGSRESPONSE']._serialized_start=1599
+  _globals['_READLOGSRESPONSE']._serialized_end=1654
+  _globals['_JOBSERVICE']._serialized_start=1657
+  _globals['_JOBSERVICE']._serialized_end=2296
 # @@protoc_insertion_point(module_scope)

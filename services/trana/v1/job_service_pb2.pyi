@@ -11,6 +11,7 @@ from trana.v1 import checkpoint_pb2 as _checkpoint_pb2
 from trana.v1 import epoch_pb2 as _epoch_pb2
 from trana.v1 import event_pb2 as _event_pb2
 from trana.v1 import job_pb2 as _job_pb2
+from trana.v1 import log_pb2 as _log_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -371,3 +372,79 @@ class DownloadCheckpointResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DownloadCheckpointResponse: _TypeAlias = DownloadCheckpointResponse  # noqa: Y015
+
+@_typing.final
+class ReadLogsRequest(_message.Message):
+    """Request of ReadLogs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    RANKS_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    TAIL_LINES_FIELD_NUMBER: _builtins.int
+    OMIT_EVENTS_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. jobs/{job}."""
+    attempt: _builtins.int
+    """Optional. The attempt to read; where 0 the current or last one, and with `follow` all that come after it."""
+    follow: _builtins.bool
+    """Optional. Sends what comes until the job, or the attempt that was asked for, has ended; else what there is now."""
+    tail_lines: _builtins.int
+    """Optional. Only so many of the last lines of each rank that are there now, and the events since the first of them."""
+    omit_events: _builtins.bool
+    """Optional. Leaves out the events."""
+    @_builtins.property
+    def ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Optional. Whose output is read; that of all ranks where empty."""
+
+    @_builtins.property
+    def resume(self) -> _log_pb2.LogPosition:
+        """Optional. Goes on where an earlier call ended."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        ranks: _abc.Iterable[_builtins.int] | None = ...,
+        follow: _builtins.bool = ...,
+        tail_lines: _builtins.int | None = ...,
+        omit_events: _builtins.bool = ...,
+        resume: _log_pb2.LogPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tail_lines", b"_tail_lines", "resume", b"resume", "tail_lines", b"tail_lines"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tail_lines", b"_tail_lines", "attempt", b"attempt", "follow", b"follow", "name", b"name", "omit_events", b"omit_events", "ranks", b"ranks", "resume", b"resume", "tail_lines", b"tail_lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__tail_lines: _TypeAlias = _typing.Literal["tail_lines"]  # noqa: Y015
+    _WhichOneofArgType__tail_lines: _TypeAlias = _typing.Literal["_tail_lines", b"_tail_lines"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tail_lines) -> _WhichOneofReturnType__tail_lines | None: ...
+
+Global___ReadLogsRequest: _TypeAlias = ReadLogsRequest  # noqa: Y015
+
+@_typing.final
+class ReadLogsResponse(_message.Message):
+    """One message of ReadLogs. The first comes at once and has no entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_log_pb2.LogEntry]:
+        """What follows the entries before."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[_log_pb2.LogEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadLogsResponse: _TypeAlias = ReadLogsResponse  # noqa: Y015

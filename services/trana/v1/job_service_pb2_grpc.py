@@ -78,6 +78,11 @@ class JobServiceStub:
                 request_serializer=trana_dot_v1_dot_job__service__pb2.DownloadCheckpointRequest.SerializeToString,
                 response_deserializer=trana_dot_v1_dot_job__service__pb2.DownloadCheckpointResponse.FromString,
                 _registered_method=True)
+        self.ReadLogs = channel.unary_stream(
+                '/trana.v1.JobService/ReadLogs',
+                request_serializer=trana_dot_v1_dot_job__service__pb2.ReadLogsRequest.SerializeToString,
+                response_deserializer=trana_dot_v1_dot_job__service__pb2.ReadLogsResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -145,6 +150,15 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadLogs(self, request, context):
+        """Streams what a job's workers wrote, by rank, with the job's events in between.
+
+        NOT_FOUND where there is no such attempt, or its logs are no longer kept; RESOURCE_EXHAUSTED where too many read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -187,6 +201,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.DownloadCheckpoint,
                     request_deserializer=trana_dot_v1_dot_job__service__pb2.DownloadCheckpointRequest.FromString,
                     response_serializer=trana_dot_v1_dot_job__service__pb2.DownloadCheckpointResponse.SerializeToString,
+            ),
+            'ReadLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLogs,
+                    request_deserializer=trana_dot_v1_dot_job__service__pb2.ReadLogsRequest.FromString,
+                    response_serializer=trana_dot_v1_dot_job__service__pb2.ReadLogsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -408,6 +427,33 @@ class JobService:
             '/trana.v1.JobService/DownloadCheckpoint',
             trana_dot_v1_dot_job__service__pb2.DownloadCheckpointRequest.SerializeToString,
             trana_dot_v1_dot_job__service__pb2.DownloadCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trana.v1.JobService/ReadLogs',
+            trana_dot_v1_dot_job__service__pb2.ReadLogsRequest.SerializeToString,
+            trana_dot_v1_dot_job__service__pb2.ReadLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,11 @@ class JobServiceStub:
     """Lists a job's checkpoints: best and last."""
     DownloadCheckpoint: _grpc.UnaryStreamMultiCallable[_job_service_pb2.DownloadCheckpointRequest, _job_service_pb2.DownloadCheckpointResponse]
     """Streams the files of a checkpoint."""
+    ReadLogs: _grpc.UnaryStreamMultiCallable[_job_service_pb2.ReadLogsRequest, _job_service_pb2.ReadLogsResponse]
+    """Streams what a job's workers wrote, by rank, with the job's events in between.
+
+    NOT_FOUND where there is no such attempt, or its logs are no longer kept; RESOURCE_EXHAUSTED where too many read.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -86,6 +91,11 @@ class JobServiceAsyncStub(JobServiceStub):
     """Lists a job's checkpoints: best and last."""
     DownloadCheckpoint: _aio.UnaryStreamMultiCallable[_job_service_pb2.DownloadCheckpointRequest, _job_service_pb2.DownloadCheckpointResponse]  # type: ignore[assignment]
     """Streams the files of a checkpoint."""
+    ReadLogs: _aio.UnaryStreamMultiCallable[_job_service_pb2.ReadLogsRequest, _job_service_pb2.ReadLogsResponse]  # type: ignore[assignment]
+    """Streams what a job's workers wrote, by rank, with the job's events in between.
+
+    NOT_FOUND where there is no such attempt, or its logs are no longer kept; RESOURCE_EXHAUSTED where too many read.
+    """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes jobs, tells what becomes of them, and hands out what they made.
@@ -160,5 +170,16 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.DownloadCheckpointResponse], _abc.AsyncIterator[_job_service_pb2.DownloadCheckpointResponse]]:
         """Streams the files of a checkpoint."""
+
+    @_abc_1.abstractmethod
+    def ReadLogs(
+        self,
+        request: _job_service_pb2.ReadLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_job_service_pb2.ReadLogsResponse], _abc.AsyncIterator[_job_service_pb2.ReadLogsResponse]]:
+        """Streams what a job's workers wrote, by rank, with the job's events in between.
+
+        NOT_FOUND where there is no such attempt, or its logs are no longer kept; RESOURCE_EXHAUSTED where too many read.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
