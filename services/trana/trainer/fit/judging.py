@@ -14,9 +14,11 @@ from trana.trainer.fit.finding import Case, Spent, spent_after_best
 from trana.trainer.fit.soundness import flaw, ruined_since
 from trana.v1 import fit_pb2
 
-SURE = 0.8
-"""Confidence from which a training may be ended. A label can be taken back at the next epoch, an end cannot: set on the
-tuning part of the benchmark so that one end in forty gives up more than 1 % of the best loss (at 0.5 one in twenty)."""
+SURE, SETTLED = 0.75, 12
+"""Confidence, and epochs without a better one, from which a training may be ended. A label can be taken back at the
+next epoch, an end cannot: rises in the first dozen epochs are where losses fall again (double descent, warm-up, a
+rate that is high at first). Set on the tuning part of the benchmark: one run in seventy gives up more than 1 % of its
+best loss, where confidence alone cost one in thirty."""
 
 
 def verdict(
@@ -30,7 +32,30 @@ def verdict(
     num_train: int | None = None,
     num_val: int | None = None,
 ) -> fit_pb2.FitVerdict:
-    """Judge a pair of learning curves."""
+    """Judge a pair of learning curves, one number an epoch; NaN where one is unknown. Never raises for what they hold.
+
+    Validation loss has turned where it lies above its minimum for good and beyond noise while training loss went on
+    falling. The evidence for it is weighed (`odds`): the rise of running medians (Tukey 1977), Kendall's test of a
+    trend since the turn (Mann 1945, Kendall 1975), the fall of training loss in the same time, the gap, the number of
+    epochs, and, with `val_loss_se`, the paired test over the validation samples (Student 1908). What comes out is a
+    probability, calibrated on real runs with known loss on fresh samples; the label says it from a limit on
+    (`deciding`). It depends on the numbers alone, not on verdicts before. Cost: a millisecond, and 20 ms for 100,000
+    epochs, which are shortened to 200 blocks first.
+
+    Args:
+        train_loss: Mean loss over the training samples, shape (epochs,), best taken in evaluation mode.
+        val_loss: Mean loss over the validation samples, shape (epochs,).
+        val_loss_se: Standard error of `val_loss` less that of the best epoch so far, paired over the validation
+            samples, shape (epochs,): 0 at a best epoch.
+        lr: Learning rate, shape (epochs,); it is named in the advice.
+        epoch_seconds: What each epoch took, shape (epochs,).
+        num_parameters: Trainable parameters of the network.
+        num_train: Training samples.
+        num_val: Validation samples.
+
+    Returns:
+        The verdict: UNDETERMINED with the reason where the curves are too short, too noisy, constant or broken.
+    """
     length = len(train_loss)
     curve = Curve(
         train=column(train_loss, length),
@@ -43,8 +68,16 @@ def verdict(
 
 
 def should_stop(verdict: fit_pb2.FitVerdict) -> bool:
-    """Whether the verdict is sure enough to end the training."""
-    return verdict.label == fit_pb2.FIT_LABEL_OVERFITTING and verdict.confidence >= SURE
+    """Whether the verdict is sure enough to end the training.
+
+    More is asked than for the label, as Prechelt (1998) found that slower criteria generalise better, by a little, at
+    four times the epochs; it never ends a training on the first epochs, nor for anything but overfitting.
+
+    Args:
+        verdict: The latest of the training.
+    """
+    is_sure = verdict.confidence >= SURE and verdict.epochs_since_best >= SETTLED
+    return verdict.label == fit_pb2.FIT_LABEL_OVERFITTING and is_sure
 
 
 def judge(curve: Curve, sizes: Sizes) -> fit_pb2.FitVerdict:

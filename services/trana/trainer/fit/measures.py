@@ -27,6 +27,10 @@ LINE_OF_LEARNED = 0.005
 """The same as a share of all that was learned: a loss near zero doubles for nothing (0.0010 to 0.0020 after a fall
 from 1.0 is a thousandth of it)."""
 
+NEAR = 0.6
+"""Share of `line` within which validation loss is as good as at its lowest; on the tuning part 0.5 to 0.8 find the
+onset equally well, 0 and 1 worse."""
+
 MARGIN = 0.1
 """Losses that may be negative have no zero to be compared with: theirs lies this share of their range below them."""
 
@@ -37,7 +41,7 @@ class Measures:
 
     Attributes:
         epochs: Epochs of the curve.
-        onset: Index of the block from which on nothing worth having was gained: the first within half a `line` of
+        onset: Index of the block from which on nothing worth having was gained: the first within `NEAR` of a `line` of
             the lowest. The bottom of a valley is flat, and where in it the lowest value lies is chance.
         turn: Index of the block with the lowest smoothed validation loss.
         since: Blocks after it.
@@ -102,7 +106,7 @@ def measure(blocks: Blocks) -> Measures:
     line = max(LINE * (lowest - zero), LINE_OF_LEARNED * (start - lowest), 1e-12 * abs(start), SMALLEST)
     return Measures(
         epochs=blocks.length,
-        onset=int(np.argmax(val <= lowest + line / 2)),
+        onset=int(np.argmax(val <= lowest + NEAR * line)),
         turn=turn,
         since=val.size - 1 - turn,
         blocks=val.size,
