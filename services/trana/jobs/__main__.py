@@ -66,6 +66,10 @@ class Capacity:
         return self._seen
 
 
+async def _unknown() -> None:
+    """What a cluster that grows will have: a job that is too large for it today waits, and is not refused."""
+
+
 async def serve(settings: Settings) -> None:
     """Runs the service until SIGTERM or SIGINT, then drains it."""
     stop = asyncio.Event()
@@ -90,11 +94,12 @@ async def serve(settings: Settings) -> None:
                 check_timeout_seconds=settings.check_timeout_seconds,
                 start_timeout_seconds=settings.start_timeout_seconds,
                 cancel_grace_seconds=settings.cancel_grace_seconds,
+                autoscaling=settings.autoscaling,
             ),
         )
         loop = asyncio.create_task(controller.run())
         stack.push_async_callback(_ended, loop)
-        nodes = Capacity(cluster, wakeups.controller).nodes
+        nodes = _unknown if settings.autoscaling else Capacity(cluster, wakeups.controller).nodes
         shelf = Shelf(bundles_folder)
         shelf.tidy()
         admission = Admission(shelf=shelf, jobs_folder=jobs_folder, allow_code=settings.allow_code)

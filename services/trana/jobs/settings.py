@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     num_gpus: int | None = Field(
         default=None, ge=0, description="GPUs of the embedded Ray; all of the machine's where unset"
     )
+    autoscaling: bool = Field(
+        default=False,
+        description="whether the joined Ray grows: it is told what the queue needs, and no job is too large",
+    )
     log_format: Literal["console", "json"] = Field(
         default="console", description="how logs are written, to standard error"
     )
@@ -84,6 +88,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"Ray at {self.ray_address} is joined with token authentication only: name the file that holds its "
                 "token with --ray-token-path"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_autoscaling(self) -> Self:
+        if self.autoscaling and self.ray_address == EMBEDDED:
+            raise ValueError(
+                "an embedded Ray has this machine and no more, so it cannot grow: leave out --autoscaling, or name a "
+                "Ray to join with --ray-address"
             )
         return self
 

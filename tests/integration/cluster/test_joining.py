@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -19,6 +20,7 @@ from integration.cluster.driving import ONE, TOYS, first_report, followed, is_al
 from trana.jobs.cluster.cluster import AttemptGone, Check, ClusterSettings, ClusterUnreachable
 from trana.jobs.cluster.sweeping import sweep
 from trana.jobs.domain.attempt import AttemptKey, Ending
+from trana.jobs.scheduling.ledger import Gang
 
 pytestmark = [pytest.mark.ray, pytest.mark.asyncio(loop_scope="module")]
 
@@ -97,6 +99,31 @@ async def test_two_services_on_one_ray_know_nothing_of_each_other(head: Head, tm
         assert is_alive(pid)
         assert await ours.attempts() == ()
         assert await theirs.attempts() == (KEY,)
+
+
+ASKED = """
+import sys
+from ray._raylet import GcsClient
+from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
+print(GcsClient(sys.argv[1]).internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL, None, timeout=10).decode())
+"""
+
+
+async def test_autoscaler_is_told_what_the_cluster_should_have_room_for(head: Head, tmp_path: Path) -> None:
+    settings = ClusterSettings(folder=tmp_path, address=head.address, auth_token_path=head.token)
+
+    async def asked() -> object:
+        environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token)}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", ASKED, head.address), env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        return json.loads((await process.communicate())[0])
+
+    async with running(settings) as cluster:
+        await cluster.ask_for([Gang(2, 3, 1), ONE])
+        assert await asked() == [{"CPU": 3, "GPU": 1}, {"CPU": 3, "GPU": 1}, {"CPU": 1.0}]
+        await cluster.ask_for([])
+        assert await asked() == []
 
 
 async def test_a_lost_head_is_unreachable_and_nothing_else(head: Head, tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ The real one is tested in tests/integration/cluster and tests/e2e; here each tur
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, Check, ClusterUnreachable, Poll
 from trana.jobs.domain.attempt import AttemptKey, Ending
-from trana.jobs.scheduling.ledger import Node
+from trana.jobs.scheduling.ledger import Gang, Node
 from trana.v1.report_pb2 import Report
 
 
@@ -66,6 +67,9 @@ class FakeCluster:
     async def nodes(self) -> tuple[Node, ...]:
         self._ask("nodes")
         return (Node("n1", self.cpus),)
+
+    async def ask_for(self, gangs: Sequence[Gang]) -> None:
+        self._ask(f"ask for {sum(gang.num_workers for gang in gangs)} workers")
 
     async def start_attempt(self, request: AttemptRequest) -> None:
         self._ask(f"start {request.key}")

@@ -367,3 +367,22 @@ async def test_retry_waits_for_its_time(house: House) -> None:
     assert A1 not in house.cluster.there
     house.seconds += 6
     await house.until(lambda: A1 in house.cluster.there)
+
+
+async def test_cluster_that_grows_is_told_what_the_queue_needs_once_it_is_news(house: House) -> None:
+    house.controller = house.new_controller(autoscaling=True)
+    await house.submit("large", workers=4)
+    await house.until(lambda: "ask for 4 workers" in house.cluster.calls)
+    await house.submit("small", workers=1)
+    await house.until(lambda: "ask for 5 workers" in house.cluster.calls)
+    asked = [call for call in house.cluster.calls if call.startswith("ask for")]
+    assert asked == ["ask for 0 workers", "ask for 4 workers", "ask for 5 workers"]
+    house.seconds += 60
+    await house.controller.step()
+    assert house.cluster.calls[-1] == "ask for 5 workers"
+
+
+async def test_cluster_that_does_not_grow_is_asked_for_nothing(house: House) -> None:
+    await house.submit("large", workers=4)
+    await house.message("large", "needs 4 workers")
+    assert not any(call.startswith("ask for") for call in house.cluster.calls)

@@ -51,6 +51,9 @@ def serve(
     ] = None,
     num_cpus: NumCpusOption = None,
     num_gpus: NumGpusOption = None,
+    autoscaling: Annotated[
+        bool, typer.Option("--autoscaling", help="The joined Ray grows: tell it what the queue needs.")
+    ] = False,
     log_format: Annotated[
         str | None,
         typer.Option("--log-format", metavar="STYLE", help="How logs are written: console (default) or json."),

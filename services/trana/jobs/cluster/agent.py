@@ -14,9 +14,11 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from trana.jobs.cluster.attempts import Attempts
 from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable
@@ -60,6 +62,8 @@ class Agent:
             case "nodes":
                 rows = await in_thread(live_nodes, timeout_seconds=self._timeout)
                 return [capacity(row) for row in rows]
+            case "ask_for":
+                return await in_thread(partial(request_resources, **parameters), timeout_seconds=self._timeout)
             case "attempts":
                 return [[key.job, key.number] for key in await self._attempts.keys()]
             case "start_attempt":

@@ -22,13 +22,12 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable, Poll
+from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable, Poll, bundle_of
 from trana.jobs.cluster.naming import NAMESPACE, Names
 from trana.jobs.cluster.nodes import end_processes_on
 from trana.jobs.cluster.supervisor import NodeProcess, Supervisor
 from trana.jobs.cluster.waiting import in_thread, resolved
 from trana.jobs.domain.attempt import AttemptKey, Ending
-from trana.jobs.scheduling.ledger import Gang
 from trana.v1.cause_pb2 import Cause
 
 CLOSE_SECONDS = 2.0
@@ -149,7 +148,7 @@ class Attempts:
 
 def _create(request: AttemptRequest, name: str) -> Any:
     group = _group(name) or placement_group(
-        [_bundle(request.gang)] * request.gang.num_workers, strategy="PACK", name=name, lifetime="detached"
+        [bundle_of(request.gang)] * request.gang.num_workers, strategy="PACK", name=name, lifetime="detached"
     )
     # In the first bundle, though it needs nothing of it: elsewhere it would be one more node whose loss is fatal, and
     # it could come to stand beside the service, on the raylet without CPUs, and go with it.
@@ -168,11 +167,6 @@ def _create(request: AttemptRequest, name: str) -> Any:
         )
         .remote(request, group)
     )
-
-
-def _bundle(gang: Gang) -> dict[str, float]:
-    bundle = {"CPU": gang.cpus_per_worker, "GPU": gang.gpus_per_worker}
-    return {resource: amount for resource, amount in bundle.items() if amount}
 
 
 def _supervisor(name: str) -> Any:

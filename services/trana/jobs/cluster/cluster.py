@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trana.jobs.cluster.agent_process import AgentProcess
@@ -16,10 +16,11 @@ from trana.jobs.cluster.contract import (
     ClusterSettings,
     ClusterUnreachable,
     Poll,
+    bundle_of,
 )
 from trana.jobs.cluster.protocol import RemoteError
 from trana.jobs.domain.attempt import AttemptKey
-from trana.jobs.scheduling.ledger import Node
+from trana.jobs.scheduling.ledger import Gang, Node
 
 __all__ = ["AttemptGone", "AttemptRequest", "Check", "Cluster", "ClusterSettings", "ClusterUnreachable", "Poll"]
 
@@ -68,6 +69,14 @@ class Cluster:
         """The live nodes that have CPUs or GPUs, with all that they have, used or not."""
         answer = await self._ask("nodes", {})
         return tuple(Node(name=name, cpus=cpus, gpus=gpus) for name, cpus, gpus in answer)
+
+    async def ask_for(self, gangs: Sequence[Gang]) -> None:
+        """Tells Ray's autoscaler, where the joined Ray has one, what the cluster should have room for, used or not.
+
+        It holds until something else is asked for. Without an autoscaler it changes nothing.
+        """
+        bundles = [bundle for gang in gangs for bundle in [bundle_of(gang)] * gang.num_workers]
+        await self._ask("ask_for", {"bundles": bundles})
 
     async def start_attempt(self, request: AttemptRequest) -> None:
         """Reserves the gang's places and creates its supervisor, which does the rest."""

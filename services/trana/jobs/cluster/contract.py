@@ -27,6 +27,12 @@ class AttemptGone(Exception):
     """Proof that no supervisor of that name lives in the cluster."""
 
 
+def bundle_of(gang: Gang) -> dict[str, float]:
+    """What Ray is asked for on behalf of one worker of the gang."""
+    bundle = {"CPU": gang.cpus_per_worker, "GPU": gang.gpus_per_worker}
+    return {resource: amount for resource, amount in bundle.items() if amount}
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
     """Which Ray is used, and where this machine keeps what belongs to the use.

@@ -18,7 +18,8 @@ from trana.jobs.domain.attempt import AttemptKey, AttemptRecord
 from trana.jobs.domain.errors import TranaError
 from trana.jobs.domain.job import JobRecord
 from trana.jobs.scheduling.decide import Start, Wait, Waiting, decide, is_due, order
-from trana.jobs.scheduling.ledger import gang_of
+from trana.jobs.scheduling.demand import demand
+from trana.jobs.scheduling.ledger import Gang, gang_of
 from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Bell
 
@@ -41,6 +42,8 @@ class Controller:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._next_sweep = clock()
         self._asked_to_stop: set[AttemptKey] = set()
+        self._asked_for: Sequence[Gang] | None = None
+        self._next_asking = clock()
 
     async def run(self) -> None:
         """Turns until it is cancelled; at each ring of the bell, and at least every tick."""
@@ -72,6 +75,8 @@ class Controller:
         self._check(queue)
         if queue:
             await self._schedule(queue, opened)
+        if self._settings.autoscaling:
+            await self._ask_for_room(queue, opened)
         self._sweep()
 
     def _follow(self, key: AttemptKey, *, start: bool) -> None:
@@ -135,6 +140,19 @@ class Controller:
         for start in decisions:
             if isinstance(start, Start):
                 await self._start(start.job)
+
+    async def _ask_for_room(self, queue: Sequence[JobRecord], opened: Open) -> None:
+        """Tells the cluster what it should have, where that is news; and now and then, as its head may be a new one."""
+        held = [gang_of(record.spec.resources) for record, _ in opened]
+        try:
+            nodes = await self._cluster.nodes()
+            gangs = demand(map(_waiting, queue), held=held, nodes=nodes)
+            if gangs != self._asked_for or self._clock() >= self._next_asking:
+                await self._cluster.ask_for(gangs)
+                self._asked_for = gangs
+                self._next_asking = self._clock() + timedelta(seconds=self._settings.sweep_seconds)
+        except ClusterUnreachable:
+            self._asked_for = None
 
     async def _start(self, job: str) -> None:
         record, change = await self._store.update(job, lambda job, _: changes.attempt_started(job, now=self._clock()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from trana.jobs.cluster.contract import AttemptRequest, Check, Poll
 from trana.jobs.domain.attempt import AttemptKey
-from trana.jobs.scheduling.ledger import Node
+from trana.jobs.scheduling.ledger import Gang, Node
 
 Clock = Callable[[], datetime]
 
@@ -20,6 +20,10 @@ class ClusterRoom(Protocol):
 
     async def nodes(self) -> tuple[Node, ...]:
         """Every live node and all that it has."""
+        ...
+
+    async def ask_for(self, gangs: Sequence[Gang]) -> None:
+        """Tells a cluster that grows what it should have room for."""
         ...
 
     async def start_attempt(self, request: AttemptRequest) -> None:
@@ -51,6 +55,8 @@ class ClusterRoom(Protocol):
 class ControllerSettings:
     """Where jobs keep their files, where their code is, and how long things may take, seconds.
 
+    Where `autoscaling`, the cluster is told what the queue needs.
+
     `install_timeout_seconds` comes on top of `start_timeout_seconds` for a job whose code has packages of its own, as
     pip takes minutes where a start takes seconds, and nothing tells one from the other from outside.
     """
@@ -65,3 +71,4 @@ class ControllerSettings:
     sweep_seconds: float = 15.0
     check_timeout_seconds: float = 600.0
     max_checks: int = 4
+    autoscaling: bool = False
