@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BUILDER ?= docker
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Needs no cluster, and so no turn of its own.
 SCORING := tests/integration/client/test_scoring.py
 
@@ -74,6 +76,14 @@ proto: $(READY) ## Generate services/trana/v1 from proto/
 constraints: $(READY) ## Resolve the newest versions of all dependencies into constraints.txt
 	@$(BIN)/uv lock --quiet --upgrade
 	@$(BIN)/uv export --quiet --all-extras --no-emit-project --no-hashes --no-annotate --no-header --prune torch > constraints.txt
+
+.PHONY: images
+images: ## Build the images (BUILDER=docker, podman or buildah; TORCH_CPU_INDEX: the package index of torch's CPU builds)
+	$(BUILDER) build $(IMAGE_OPTIONS) --file deploy/docker/jobs.Dockerfile --tag trana-jobs:$(VERSION) .
+	$(BUILDER) build $(IMAGE_OPTIONS) --file deploy/docker/trainer.Dockerfile --tag trana-trainer:$(VERSION) \
+		--build-arg TORCH='$(TORCH)+cpu' --build-arg PIP_EXTRA_INDEX_URL='$(TORCH_CPU_INDEX)' .
+	$(BUILDER) build $(IMAGE_OPTIONS) --file deploy/docker/trainer.Dockerfile --tag trana-trainer-cuda:$(VERSION) \
+		--build-arg TORCH='$(TORCH)' .
 
 .PHONY: clean
 clean: ## Remove what was made, the environment and local state included
