@@ -37,6 +37,9 @@ class Agreement:
     Args:
         place: Where this rank runs.
         clock: Tells seconds, from any point in time on.
+
+    Attributes:
+        waited: Seconds in which the other ranks were waited for, since this was made.
     """
 
     def __init__(self, place: Place, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,6 +48,7 @@ class Agreement:
         self._interval = 1
         self._losses: list[Tensor] = []
         self._since = self._clock()
+        self.waited = 0.0
 
     def begin(self) -> None:
         """Starts the clock anew: what happens between epochs says nothing about the time of a step."""
@@ -61,7 +65,11 @@ class Agreement:
         since = len(finite) - 1 - finite.index(False) if False in finite else -1
         # The fewest steps of all proposals, as the largest of the negated.
         mine = [float(self._place.should_stop()), float(since), -float(self._propose())]
+        # Not before here: reading the losses waits for this rank's own GPU.
+        asked = self._clock()
         stop, since, proposal = (int(value) for value in max_over_ranks(mine, self._place))
+        if self._place.world_size > 1:
+            self.waited += self._clock() - asked
         self._interval = -proposal
         self._losses.clear()
         self._since = self._clock()

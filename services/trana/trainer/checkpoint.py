@@ -12,6 +12,7 @@ To these a loop adds what it goes on from; the service's own does so in `saving`
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,7 @@ class Checkpoints:
             FencedError: If a newer attempt has taken over.
             StorageError: If it cannot be written.
         """
-        published = on_rank0(lambda: self._folder.publish(header, self._files(header, contents)), self._place)
+        published = on_rank0(lambda: self._publish(header, contents), self._place)
         self._place.beat()
         return published
 
@@ -145,6 +146,13 @@ class Checkpoints:
             self._folder.point(BEST, best)
             return name
         return ""
+
+    def _publish(self, header: Header, contents: Contents) -> checkpoint_pb2.Checkpoint:
+        since = time.perf_counter()
+        published = self._folder.publish(header, self._files(header, contents))
+        # Not part of the manifest, which was written before: whoever reads it later does not know.
+        published.save_seconds = time.perf_counter() - since
+        return published
 
     def _files(self, header: Header, contents: Contents) -> dict[str, bytes]:
         if self._constant is None:

@@ -75,24 +75,33 @@ class Learner:
             set_random_state(self._random, self._place.device)
             self._random = {}
 
-    def step(self, batch: Batch, *, least: int) -> Tensor:
+    def step(self, batch: Batch, *, least: int, measures: bool = False) -> Tensor:
         """Makes one step on this rank's share of a batch; returns its part of the loss.
 
         Args:
             batch: The rank's.
             least: Samples that a pass needs at least.
+            measures: Whether to take note of the gradient's norm, for `gradient_norm`.
         """
         losses = []
         for number, part in enumerate(batch.parts(self._num_parts, least=least), start=1):
             is_last = number == self._num_parts
             with nullcontext() if is_last else self._strategy.accumulating():
                 losses.append(self._pass(part))
-        self._precision.step(self._optimizer, self.objective)
+        self._precision.step(self._optimizer, self.objective, measures=measures)
         self._optimizer.zero_grad(set_to_none=True)
         if self._ema is not None:
             self._ema.update()
         self.schedule.after_step()
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def gradient_norm(self) -> float | None:
+        """Returns the norm of the last measured step's gradient; see `Precision.gradient_norm`."""
+        return self._precision.gradient_norm()
+
+    def exposed_seconds(self) -> float | None:
+        """Returns the seconds of a step in which gradients travel unhidden; see `Strategy.exposed_seconds`."""
+        return self._strategy.exposed_seconds()
 
     def _pass(self, part: Batch) -> Tensor:
         changed, mix = self._augmentation.apply(part)

@@ -1,5 +1,6 @@
 """What rank 0 tells while it trains; the other ranks keep silent."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -9,13 +10,30 @@ from trana.trainer.place import Place
 from trana.trainer.progress import Progress
 from trana.v1 import checkpoint_pb2, epoch_pb2, fit_pb2, report_pb2
 
+# Within an epoch, whoever watches learns after this long that there still are steps.
+_SILENCE_SECONDS = 10.0
+
 
 class Reporter:
-    """Wraps what happened in reports."""
+    """Wraps what happened in reports.
 
-    def __init__(self, report: Callable[[report_pb2.Report], None], place: Place) -> None:
+    Args:
+        report: Takes them.
+        place: Rank 0's tells, others' do not.
+        clock: Tells seconds, from any point in time on.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[report_pb2.Report], None],
+        place: Place,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._report = report
         self._talks = place.rank == 0
+        self._clock = clock
+        self._told = clock()
 
     def repeat(
         self,
@@ -32,6 +50,11 @@ class Reporter:
     def tell_first_step(self, first_step: report_pb2.FirstStep) -> None:
         """Reports the first step of the attempt."""
         self._send(report_pb2.Report(first_step=first_step))
+
+    def tell_step(self, epoch: int, step: int) -> None:
+        """Reports a step, counted from the start of the job, where nothing was told for long. Called at each step."""
+        if self._talks and self._clock() - self._told >= _SILENCE_SECONDS:
+            self._send(report_pb2.Report(step_progress=report_pb2.StepProgress(epoch=epoch, step=step)))
 
     def tell_epoch(
         self,
@@ -78,3 +101,4 @@ class Reporter:
         if self._talks:
             report.create_time.GetCurrentTime()
             self._report(report)
+            self._told = self._clock()

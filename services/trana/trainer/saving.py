@@ -14,6 +14,7 @@ learning-curve.safetensors  the numbers of all epochs that the verdict on the fi
 """
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Saving:
         self._place = place
         self._lines: dict[int, str] = {}
         self._resumed_from = ""
+        self._seconds = 0.0
 
     def resume(self) -> Progress:
         """Takes the folder over, and goes on from the newest last checkpoint that is whole.
@@ -109,9 +111,11 @@ class Saving:
         """
         if not epoch.best:
             return before, []
+        since = time.perf_counter()
         contents = Contents({NETWORK: self._learner.weights()}, about=_about(epoch))
         header = Header(BEST, epoch.epoch, epoch.val_loss, step=epoch.step)
         checkpoint = self._checkpoints.publish(header, contents)
+        self._seconds += time.perf_counter() - since
         return Best(epoch.epoch, epoch.val_loss, Path(checkpoint.uri).name), [checkpoint]
 
     def save_last(self, progress: Progress, *, stop: bool) -> list[checkpoint_pb2.Checkpoint]:
@@ -133,7 +137,13 @@ class Saving:
         """Sets the network to the best weights."""
         self._learner.load_weights(self._checkpoints.read_tensors(best.name, NETWORK))
 
+    def take_seconds(self) -> float:
+        """Returns the seconds that saving took since this was last asked."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
     def _save(self, progress: Progress, step: int) -> checkpoint_pb2.Checkpoint:
+        since = time.perf_counter()
         newest = progress.history[-1] if progress.history else None
         self._lines = to_lines(progress.history, self._lines)
         contents = Contents(
@@ -144,9 +154,10 @@ class Saving:
         )
         val_loss = newest.val_loss if newest else math.nan
         best = progress.best.name if progress.best else ""
-        return self._checkpoints.publish(
-            Header(LAST, progress.epoch, val_loss, best, step=step, position=progress.step), contents
-        )
+        header = Header(LAST, progress.epoch, val_loss, best, step=step, position=progress.step)
+        checkpoint = self._checkpoints.publish(header, contents)
+        self._seconds += time.perf_counter() - since
+        return checkpoint
 
     def _initialise(self) -> None:
         """Begins with the weights of another training, where the spec says so."""

@@ -1,8 +1,6 @@
 """The steps of an epoch."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trana.trainer.agreement import Agreement
@@ -14,7 +12,8 @@ from trana.trainer.optimizer import base_learning_rate
 from trana.trainer.order import num_steps
 from trana.trainer.place import Place
 from trana.trainer.progress import Progress
-from trana.v1 import training_pb2
+from trana.trainer.timing import StepClock
+from trana.v1 import epoch_pb2, training_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,8 @@ class Ran:
         last_step: Steps since the start of the job.
         learning_rate: Of the last step.
         samples_per_second: Over all ranks.
+        num_steps: That this attempt made of the epoch.
+        times: Where the time of one of these went on this rank, saving left out.
     """
 
     whole: bool
@@ -36,6 +37,8 @@ class Ran:
     last_step: int
     learning_rate: float
     samples_per_second: float
+    num_steps: int
+    times: epoch_pb2.StepTimes
 
 
 class Steps:
@@ -70,32 +73,39 @@ class Steps:
         self._num_steps = num_steps(len(feed), spec.global_batch_size)
         self._least = 2 if needs_batches(learner.objective) else 1
 
-    def run(self, progress: Progress, on_first_step: Callable[[], None]) -> Ran:
-        """Runs the steps of the next epoch that are left; a stop is agreed on with the other ranks."""
+    def run(self, progress: Progress, on_step: Callable[[int, int], None]) -> Ran:
+        """Runs the steps of the next epoch that are left; a stop is agreed on with the other ranks.
+
+        Args:
+            progress: How far the training has come.
+            on_step: Called after each step with the epoch, from 1, and the steps since the start of the job.
+        """
         epoch, count, done = progress.epoch + 1, self._num_steps, progress.step
-        before = (epoch - 1) * count
+        before, waited = (epoch - 1) * count, self._agreement.waited
         self._learner.begin_epoch(progress)
         self._agreement.begin()
-        watch = _Watch()
+        clock = StepClock()
         stop, rate, samples = False, 0.0, 0
-        for batch in self._feed.steps(epoch, num_steps=count, start=done, least=self._least):
+        for batch in clock.fetching(self._feed.steps(epoch, num_steps=count, start=done, least=self._least)):
             schedule, drops = self._learner.schedule, progress.plateau.drops
             rate = schedule.before_step(epoch=epoch, step=done, num_steps=count, drops=drops)
-            loss = self._learner.step(batch, least=self._least)
+            loss = self._learner.step(batch, least=self._least, measures=done + 1 == count)
             done, samples = done + 1, samples + batch.total
             self._beat()
-            on_first_step()
+            on_step(epoch, before + done)
             is_due = done < count and self._is_due(before + done)
             # Also before it saves: weights that are no numbers are nothing to go on from.
             if self._agreement.is_due(loss) or is_due or done == count:
                 stop = self._agree(epoch, done)
             if done < count and (stop or is_due):
-                with watch.paused():
+                with clock.paused():
                     self._save(done, before + done)
                 self._agreement.begin()
             if stop:
                 break
-        return Ran(done == count, stop, done, before + done, rate, samples / watch.seconds)
+        made, waited = done - progress.step, self._agreement.waited - waited
+        times = clock.times(steps=made, waited=waited, exposed=self._learner.exposed_seconds())
+        return Ran(done == count, stop, done, before + done, rate, samples / clock.seconds, made, times)
 
     def _agree(self, epoch: int, done: int) -> bool:
         verdict = self._agreement.ask()
@@ -119,22 +129,3 @@ def describe_not_finite(spec: training_pb2.TrainingSpec, where: str) -> str:
         f"the loss became NaN or infinite {where}; try a lower {rate}, or features and targets near 1; "
         "the best checkpoint from before, if there is one, is kept"
     )
-
-
-class _Watch:
-    """Measures time that is spent on steps."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """The time so far, never quite nothing."""
-        return max(time.monotonic() - self._since, 1e-9)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leaves out what is done in the context."""
-        started = time.monotonic()
-        yield
-        self._since += time.monotonic() - started

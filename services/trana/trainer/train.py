@@ -15,6 +15,7 @@ from trana.trainer.data.dataset import Dataset
 from trana.trainer.errors import NotFiniteError, UserError
 from trana.trainer.evaluation import Evaluation, Evaluator
 from trana.trainer.feeding import Feeds
+from trana.trainer.gpus import Gpus, read_gpus
 from trana.trainer.judge import Judge, Sizes
 from trana.trainer.layers import describe_layers
 from trana.trainer.learner import Learner
@@ -95,7 +96,7 @@ def _train(
     saving = Saving(spec, learner, Checkpoints(spec, dataset, place), judge, place)
     progress = saving.resume()
     reporter.repeat(progress, saving.resumed_from(progress), judge.verdict)
-    on_first_step = _first_step(reporter, progress, sizes, layers, dataset)
+    on_step = _on_step(reporter, progress, sizes, layers, dataset)
 
     begun = time.monotonic() - progress.seconds
 
@@ -106,15 +107,20 @@ def _train(
     steps = Steps(spec, learner, feeds.train, place, is_due=saving.is_due, save=save_within)
     while not progress.has_ended:
         with reporter.telling_divergence(judge):
-            ran = steps.run(progress, on_first_step)
+            ran = steps.run(progress, on_step)
             if not ran.whole:
                 break
+            # Before the evaluation: it is to be about the steps.
+            gpus = read_gpus(place)
+            since = time.perf_counter()
             with learner.evaluated() as evaluated:
                 train_loss = evaluator.evaluate(evaluated, feeds.train_sample, "train")
                 val_loss = evaluator.evaluate(evaluated, feeds.validation, "val")
                 _check_finite(spec, progress, train_loss, val_loss)
                 epoch = _describe(progress, ran, train_loss, val_loss, place)
+                epoch.evaluation_seconds = time.perf_counter() - since
                 best, published = saving.save_best(epoch, progress.best)
+        _measure(epoch, ran, gpus, learner, saving)
         judge.compare(val_loss.losses, epoch)
         learner.schedule.after_epoch(val_loss=epoch.val_loss)
         # The clock runs on: saving the last checkpoint counts for the next epoch, for this one is written down in it.
@@ -142,10 +148,10 @@ def _check_batches(spec: training_pb2.TrainingSpec, objective: Objective, count:
         )
 
 
-def _first_step(
+def _on_step(
     reporter: Reporter, progress: Progress, sizes: Sizes, layers: list[layer_pb2.BuiltLayer], dataset: Dataset
-) -> Callable[[], None]:
-    """Makes what reports the first step of the attempt, once."""
+) -> Callable[[int, int], None]:
+    """Makes what reports the first step of the attempt, once, and later ones now and then."""
     pending = [
         report_pb2.FirstStep(
             resumed_from_epoch=progress.epoch,
@@ -157,9 +163,10 @@ def _first_step(
         )
     ]
 
-    def tell() -> None:
+    def tell(epoch: int, step: int) -> None:
         if pending:
             reporter.tell_first_step(pending.pop())
+        reporter.tell_step(epoch, step)
 
     return tell
 
@@ -184,6 +191,19 @@ def _describe(
         best=progress.is_best(val_loss.loss),
         metrics={**train_loss.metrics, **val_loss.metrics},
     )
+
+
+def _measure(epoch: epoch_pb2.Epoch, ran: Ran, gpus: Gpus | None, learner: Learner, saving: Saving) -> None:
+    """Adds what watchers want to know of an epoch and no decision rests on. All ranks must call this."""
+    norm = learner.gradient_norm()
+    if norm is not None:
+        epoch.gradient_norm = norm
+    epoch.step_times.CopyFrom(ran.times)
+    epoch.step_times.checkpoint_seconds = saving.take_seconds() / ran.num_steps
+    if gpus is not None:
+        epoch.gpu_memory_bytes = gpus.peak_bytes
+        if math.isfinite(gpus.utilization):
+            epoch.gpu_utilization = gpus.utilization
 
 
 def _test(learner: Learner, evaluator: Evaluator, feeds: Feeds, saving: Saving, progress: Progress) -> dict[str, float]:

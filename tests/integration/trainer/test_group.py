@@ -29,7 +29,7 @@ def losses(outcome: Outcome) -> list[float]:
 
 def curve(outcome: Outcome) -> list[dict[str, Any]]:
     """Returns the epochs without what a clock decides."""
-    clock = {"attempt", "create_time", "duration_seconds", "samples_per_second"}
+    clock = {"attempt", "create_time", "duration_seconds", "evaluation_seconds", "samples_per_second", "step_times"}
     written = [MessageToDict(epoch, preserving_proto_field_name=True) for epoch in outcome.epochs]
     return [{name: value for name, value in epoch.items() if name not in clock} for epoch in written]
 
@@ -85,6 +85,14 @@ def test_number_of_workers_does_not_change_the_training(tmp_path: Path) -> None:
     for outcome in found.values():
         assert losses(outcome) == pytest.approx(losses(found["one"]), rel=1e-5)
         assert outcome.result.test_metrics == pytest.approx(dict(found["one"].result.test_metrics), rel=1e-5)
+        norms = [[epoch.gradient_norm for epoch in each.epochs] for each in (outcome, found["one"])]
+        assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+        assert min(norms[0]) > 0
+    assert all(epoch.step_times.communication_seconds == 0 for epoch in found["one"].epochs)
+    for name in ("two", "three"):
+        assert all(epoch.step_times.communication_seconds > 0 for epoch in found[name].epochs), name
+    # What a sharded training exchanges, it exchanges all through its passes.
+    assert not any(epoch.step_times.HasField("communication_seconds") for epoch in found["two sharded"].epochs)
 
 
 def test_sharded_training_goes_on_replicated_and_the_other_way_round(tmp_path: Path) -> None:
@@ -132,6 +140,8 @@ def test_rank_without_a_sample_changes_nothing(tmp_path: Path, strategy: str) ->
     group = assert_good(run_ranks(spec, tmp_path / "3", world_size=3))
     assert alone.first_step.num_train == 6
     assert losses(group) == pytest.approx(losses(alone), rel=1e-5)
+    norms = [[epoch.gradient_norm for epoch in outcome.epochs] for outcome in (group, alone)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
 def test_rank_with_a_single_sample_can_normalise_batches(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ PLATEAU = {"plateau": {"factor": 0.5, "patience": 1}, "warmupEpochs": 1}
 
 def curve(trained: Trained) -> list[dict[str, Any]]:
     """Returns the epochs without what a clock decides."""
-    clock = {"attempt", "create_time", "duration_seconds", "samples_per_second"}
+    clock = {"attempt", "create_time", "duration_seconds", "evaluation_seconds", "samples_per_second", "step_times"}
     written = [MessageToDict(epoch, preserving_proto_field_name=True) for epoch in trained.epochs]
     return [{name: value for name, value in epoch.items() if name not in clock} for epoch in written]
 
@@ -43,6 +43,14 @@ def test_training_reports_in_order_and_improves(tmp_path: Path) -> None:
     assert trained.epochs[-1].val_loss < trained.epochs[0].val_loss / 2
     assert all(set(epoch.metrics) == {"train_accuracy", "val_accuracy"} for epoch in trained.epochs)
     assert all(epoch.samples_per_second > 0 and epoch.duration_seconds > 0 for epoch in trained.epochs)
+    for epoch in trained.epochs:
+        times = epoch.step_times
+        steps = 6 * (times.data_seconds + times.compute_seconds + times.checkpoint_seconds)
+        assert 0 < epoch.evaluation_seconds < epoch.duration_seconds
+        assert min(times.data_seconds, times.compute_seconds, times.checkpoint_seconds, epoch.gradient_norm) > 0
+        assert steps + epoch.evaluation_seconds < 1.5 * epoch.duration_seconds + 0.1
+        assert not epoch.HasField("gpu_memory_bytes")
+    assert all(0 < saved.save_seconds < 60 for saved in trained.checkpoints)
     first = trained.reports[0].first_step
     assert (first.num_train, first.num_validation, first.num_test) == (90, 30, 30)
     assert (first.num_parameters, first.resumed_from_epoch) == (67, 0)
@@ -122,6 +130,10 @@ def test_resumed_training_tells_again_what_was_saved(tmp_path: Path) -> None:
     assert resumed.kinds[:6] == ["checkpoint", "checkpoint", "epoch", "epoch", "fit", "first_step"]
     assert [epoch.attempt for epoch in resumed.epochs] == [1, 1, 2, 2]
     assert resumed.epochs[:2] == cut.epochs
+    for saved in cut.checkpoints:
+        # Known to the attempt that saved it alone.
+        assert saved.save_seconds > 0
+        saved.ClearField("save_seconds")
     assert resumed.checkpoints[:2] == cut.checkpoints[-2:]
     (first,) = [report.first_step for report in resumed.reports if report.HasField("first_step")]
     assert first.resumed_from_epoch == 2
