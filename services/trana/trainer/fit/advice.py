@@ -60,7 +60,7 @@ def _against_overfitting(case: Case) -> Iterator[Advice]:
     load, gap = _load(case), _gap_share(case)
     yield Advice(0.5 + 0.5 * case.spent.share, fit_pb2.FIT_REMEDY_EARLY_STOPPING, _stop_text(case))
     if load is not None and load > 1:
-        weight = min(1.0, 0.6 + 0.15 * math.log10(load / MANY_PARAMETERS))
+        weight = min(1.0, 0.75 + 0.15 * math.log10(load / MANY_PARAMETERS))
         yield Advice(weight, fit_pb2.FIT_REMEDY_SMALLER_NETWORK, _smaller_text(case, load))
     yield Advice(0.4 + 0.4 * gap, fit_pb2.FIT_REMEDY_MORE_DATA, _data_text(case, gap))
     yield from _regularisers(load, gap)

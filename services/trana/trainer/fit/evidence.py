@@ -66,18 +66,20 @@ def _chance(case: Case) -> Iterator[str]:
     if facts.jitter > 0 and facts.since > 1:
         times = (facts.level - facts.lowest) / facts.jitter
         rising = 50 * (1 + facts.val_trend.tau)
-        yield (
-            f"The rise is {times:.1f} times what the loss jumps from epoch to epoch; of all pairs of epochs since the "
-            f"turn, the later one is the worse in {rising:.0f} % (Kendall's test)."
-        )
+        pairs = f"; of two epochs since the turn the later one is the worse in {rising:.0f} % (Kendall's test)"
+        yield f"The rise is {_times(times)} what the loss jumps from epoch to epoch{pairs if rising > 50 else ''}."
 
 
 def _apart(case: Case) -> Iterator[str]:
     facts = case.finding.measures
     if facts.train_level > 0 and facts.level > 1.5 * facts.train_level:
-        times = facts.level / facts.train_level
-        shown = f"{times:.1f}" if times < 10 else f"{times:,.0f}"
-        yield f"Validation loss is {shown} times training loss."
+        yield f"Validation loss is {_times(facts.level / facts.train_level)} training loss."
+
+
+def _times(ratio: float) -> str:
+    if ratio > 1000:
+        return "more than 1,000 times"
+    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:.0f} times"
 
 
 def _unlearned(case: Case) -> Iterator[str]:
