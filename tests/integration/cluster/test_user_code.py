@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 from integration.cluster.driving import ONE, first_report, followed, running, start, until
 from trana.jobs.cluster.cluster import Cluster, ClusterSettings
-from trana.jobs.cluster.output import KEPT_BYTES, MAX_BYTES, log_path, tail
+from trana.jobs.cluster.log_file import log_path
+from trana.jobs.cluster.output import KEPT_BYTES, MAX_BYTES, tail
 from trana.jobs.domain.attempt import AttemptKey, Ending
 from trana.v1.cause_pb2 import Cause
 

@@ -19,6 +19,8 @@ CODES: dict[type[errors.TranaError], StatusCode] = {
     errors.InvalidBundle: StatusCode.INVALID_ARGUMENT,
     errors.JobNotFound: StatusCode.NOT_FOUND,
     errors.CheckpointNotFound: StatusCode.NOT_FOUND,
+    errors.LogsNotFound: StatusCode.NOT_FOUND,
+    errors.TooManyReaders: StatusCode.RESOURCE_EXHAUSTED,
     errors.BundleNotFound: StatusCode.NOT_FOUND,
     errors.BundleTooLarge: StatusCode.RESOURCE_EXHAUSTED,
     errors.BundleNotUploaded: StatusCode.FAILED_PRECONDITION,
@@ -62,7 +64,7 @@ def _details(error: errors.TranaError) -> list[Message]:
         case errors.BundleNotFound():
             name = f"bundles/{error.metadata['bundle']}"
             details.append(ResourceInfo(resource_type="trana.v1.Bundle", resource_name=name))
-        case errors.StoreUnavailable() | errors.ServiceStopping():
+        case errors.StoreUnavailable() | errors.ServiceStopping() | errors.TooManyReaders():
             details.append(RetryInfo(retry_delay=Duration(seconds=1)))
     return details
 

@@ -14,6 +14,7 @@ from grpc.aio import ServicerContext
 from trana.jobs.api import paging
 from trana.jobs.api.admission import Admission
 from trana.jobs.api.downloading import read_checkpoint
+from trana.jobs.api.log_streams import LogStreams
 from trana.jobs.domain import changes
 from trana.jobs.domain.errors import CapacityExceeded, CheckpointNotFound, ServiceStopping
 from trana.jobs.domain.job import JobRecord
@@ -55,6 +56,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._store = store
         self._admission = admission
         self._jobs_folder = jobs_folder
+        self._logs = LogStreams(store=store, wakeups=wakeups, jobs_folder=jobs_folder)
         self._wakeups = wakeups
         self._nodes = nodes
         self._clock = clock
@@ -63,6 +65,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     def stop(self) -> None:
         """Ends all streams; clients resume them elsewhere or later."""
         self._stopping = True
+        self._logs.stop()
         self._wakeups.ring_all()
 
     async def CreateJob(self, request: api.CreateJobRequest, context: Context) -> Job:  # noqa: N802
@@ -152,6 +155,17 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         below = self._jobs_folder / request.name.split("/")[1]
         async for piece in read_checkpoint(await self._checkpoint(request.name), below=below):
             yield piece
+
+    async def ReadLogs(  # noqa: N802
+        self, request: api.ReadLogsRequest, context: Context
+    ) -> AsyncIterator[api.ReadLogsResponse]:
+        """What the job's workers wrote, with its events."""
+        self._logs.enter()
+
+        # A generator whose reader is cancelled learns of it only when it is collected.
+        context.add_done_callback(lambda _: self._logs.leave())  # type: ignore[arg-type] # the stubs want a subclass
+        async for response in self._logs.read(request):
+            yield response
 
     async def _whole(self, record: JobRecord) -> Job:
         """The job with all that is known of it."""

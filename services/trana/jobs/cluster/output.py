@@ -1,6 +1,7 @@
 """The output of a rank: a file that stays small, whatever is written, and what it tells about the rank's end.
 
-`{folder}/logs/attempt-{n}/rank-{r}.log` in the job's folder, which the machines of all workers see.
+`{folder}/logs/attempt-{n}/rank-{r}.log` in the job's folder, which the machines of all workers see; beside it the times
+at which it grew, `rank-{r}.times`.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from trana.jobs.cluster.log_file import attempt_of, extent_of, head
+from trana.jobs.cluster.stamps import StampWriter, stamps_path
 from trana.v1.cause_pb2 import Cause
 
 MAX_BYTES = 2 * 2**20
 """A longer file is cut down to its newest `KEPT_BYTES`."""
 KEPT_BYTES = 2**20
 KEPT_ATTEMPTS = 10
+JOB_BYTES = 2**28
+"""The logs of a job's kept attempts together: the oldest go first, and a great many ranks share it."""
+MIN_SHARE_BYTES = 2**16
 MAX_LINES = 15
 MAX_LINE_CHARACTERS = 300
 # Between two looks at the size: so long a flood may grow.
 LOOK_SECONDS = 0.05
 
 _READ_BYTES = 2**16
-_LEFT_OUT = re.compile(rb"\[trana: ([\d,]+) bytes of output before this line were left out\]\n")
-_HEAD = "[trana: {:,} bytes of output before this line were left out]\n"
 _TRIES = 3
 _EXIT = "[trana: the process called os._exit({})]"
 _EXITED = re.compile(r"^\[trana: the process called os\._exit\((.*)\)\]$", re.MULTILINE)
@@ -48,33 +52,38 @@ class LogUnwritable(Exception):
     cause = Cause.CAUSE_STORAGE_ERROR
 
 
-def log_path(folder: str, *, attempt: int, rank: int) -> Path:
-    """Where a rank's output is, `folder` being the job's."""
-    return Path(folder) / "logs" / f"attempt-{attempt}" / f"rank-{rank}.log"
+def share_of(num_ranks: int) -> int:
+    """Bytes that the log of one of so many ranks may have before it is cut."""
+    return max(MIN_SHARE_BYTES, min(MAX_BYTES, JOB_BYTES // num_ranks))
 
 
 def prune(folder: str) -> None:
-    """Removes the logs of all but the newest attempts at the job in `folder`: one that gets on is retried for ever."""
-    newest = sorted(Path(folder, "logs").glob("attempt-*"), key=_attempt_of, reverse=True)
-    for old in newest[KEPT_ATTEMPTS:]:
-        shutil.rmtree(old, ignore_errors=True)
+    """Removes the logs of the job's oldest attempts, until there are neither too many nor too large ones.
+
+    One that gets on is retried for ever. The newest attempt stays, however large: `share_of` limits it.
+    """
+    newest = sorted(Path(folder, "logs").glob("attempt-*"), key=attempt_of, reverse=True)
+    total = 0
+    for number, attempt in enumerate(newest):
+        # The user's code may remove its own, or put something else there.
+        with suppress(OSError):
+            total += sum(file.lstat().st_size for file in attempt.iterdir())
+        if number and (number >= KEPT_ATTEMPTS or total > JOB_BYTES):
+            shutil.rmtree(attempt, ignore_errors=True)
 
 
-def _attempt_of(path: Path) -> int:
-    number = path.name.removeprefix("attempt-")
-    return int(number) if number.isdecimal() else 0
-
-
-def capture(path: Path) -> None:
+def capture(path: Path, *, max_bytes: int = MAX_BYTES) -> None:
     """Sends all that this process, and those it starts, write to standard output and error into the file from now on.
 
-    A crash in native code and a call of `os._exit` leave a line there, for `last_words`.
+    A crash in native code and a call of `os._exit` leave a line there, for `last_words`. A file that grows longer than
+    `max_bytes` is cut.
 
     Raises:
         LogUnwritable: The file cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        stamps = StampWriter(stamps_path(path))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     except OSError as error:
         raise LogUnwritable(f"cannot write {path}: {error.strerror}") from error
@@ -88,7 +97,7 @@ def capture(path: Path) -> None:
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     faulthandler.enable(file=2, all_threads=False)
     _watch_exit()
-    threading.Thread(target=_keep_small, args=(path,), name="output", daemon=True).start()
+    threading.Thread(target=_keep, args=(path, stamps, max_bytes), name="output", daemon=True).start()
 
 
 def flush() -> None:
@@ -99,7 +108,7 @@ def flush() -> None:
             stream.flush()
 
 
-def trim(path: Path, *, left_out: int | None = None) -> int | None:
+def trim(path: Path, *, left_out: int | None = None, max_bytes: int | None = None) -> int | None:
     """Cuts a file that is too long down to its newest part, in place: who writes to its end may go on.
 
     Of a flood, what is written in the moment between reading and cutting is lost, but counted. A file that is not
@@ -108,38 +117,42 @@ def trim(path: Path, *, left_out: int | None = None) -> int | None:
     Args:
         path: The file.
         left_out: Bytes that were left out before; None where only the file knows.
+        max_bytes: What is longer is cut down to half of it; `MAX_BYTES` where None.
 
     Returns:
         Bytes that have been left out by now; `left_out` where the file is as it was.
     """
     with suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
-        if _size(file) <= MAX_BYTES:
+        limit = MAX_BYTES if max_bytes is None else max_bytes
+        if _size(file) <= limit:
             return left_out
         if left_out is None:
-            told = _LEFT_OUT.search(file.read(_READ_BYTES))
-            left_out = int(told[1].replace(b",", b"")) if told else 0
-        kept, size = _newest(file)
+            left_out = extent_of(file.fileno()).left_out
+        kept, size = _newest(file, min(KEPT_BYTES, limit // 2))
         # From the start of a line, where there is one.
         kept = kept[kept.find(b"\n") + 1 :]
         file.truncate(0)
-        left_out += size - len(kept)
-        head = _HEAD.format(left_out).encode()
+        # The line that told of the last time was none of the rank's.
+        left_out += size - len(kept) - len(head(left_out))
         # To the end, as all others do: whoever wrote just now is not written over.
         appending = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(appending, head + kept)
+            os.write(appending, head(left_out) + kept)
         finally:
             os.close(appending)
     return left_out
 
 
-def _newest(file: io.FileIO) -> tuple[bytes, int]:
-    """The newest part, and the size of all: read again while more comes, so that the last line before a pause stays."""
+def _newest(file: io.FileIO, kept_bytes: int) -> tuple[bytes, int]:
+    """The newest part, and the size of all.
+
+    What came while it was read is read too, and that again: then so little can come before the cut that hardly ever
+    anything is lost.
+    """
+    file.seek(-kept_bytes, os.SEEK_END)
+    kept = file.read(kept_bytes)
     for _ in range(_TRIES):
-        size = file.seek(-KEPT_BYTES, os.SEEK_END) + KEPT_BYTES
-        kept = file.read(KEPT_BYTES)
-        if _size(file) == size:
-            break
+        kept += file.read(kept_bytes)
     return kept, _size(file)
 
 
@@ -189,13 +202,15 @@ def _shown(line: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)[:MAX_LINE_CHARACTERS].rstrip()
 
 
-def _keep_small(path: Path) -> None:
-    left_out: int | None = 0
+def _keep(path: Path, stamps: StampWriter, max_bytes: int) -> None:
+    left_out = 0
     while True:
         time.sleep(LOOK_SECONDS)
         # A full or vanished disk is told by whoever needs it more.
         with suppress(OSError):
-            left_out = trim(path, left_out=left_out)
+            written = left_out + path.stat().st_size - len(head(left_out))
+            stamps.note(written, left_out=left_out, now=time.time())
+            left_out = trim(path, left_out=left_out, max_bytes=max_bytes) or 0
 
 
 def _watch_exit() -> None:

@@ -52,16 +52,18 @@ class Rank:
         die_with_parent(int(os.environ["RAY_RAYLET_PID"]))
         self._should_stop = threading.Event()
 
-    def prepare(self, *, entrypoint: str, num_threads: int, log: Path | None) -> Description | Failure:
+    def prepare(
+        self, *, entrypoint: str, num_threads: int, log: Path | None, max_log_bytes: int
+    ) -> Description | Failure:
         """Imports the entrypoint, so that all ranks have paid for it before any of them waits for another.
 
-        From now on all output of the process goes to `log`, where that is given.
+        From now on all output of the process goes to `log`, where that is given, which is kept below `max_log_bytes`.
         """
         os.environ["OMP_NUM_THREADS"] = str(num_threads)  # torch reads it when it is imported
 
         def call() -> None:
             if log is not None:
-                capture(log)
+                capture(log, max_bytes=max_log_bytes)
             resolve(entrypoint)
 
         return guarded(call) or Description(

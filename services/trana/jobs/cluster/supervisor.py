@@ -18,7 +18,8 @@ from trana.jobs.cluster.contract import AttemptRequest, Poll
 from trana.jobs.cluster.endings import Failure, death_detail, install_detail, is_root, root_ending, root_of
 from trana.jobs.cluster.grace import Grace
 from trana.jobs.cluster.journal import Journal
-from trana.jobs.cluster.output import last_words, log_path, prune, tail, trim
+from trana.jobs.cluster.log_file import log_path
+from trana.jobs.cluster.output import last_words, prune, share_of, tail, trim
 from trana.jobs.cluster.rank import Description, Rank
 from trana.jobs.cluster.sweeping import Process, process_of
 from trana.jobs.domain.attempt import Ending
@@ -117,7 +118,7 @@ class Supervisor:
         for number in range(len(self._ranks)):
             if log := self._log(number):
                 with contextlib.suppress(OSError):  # the ending matters more
-                    trim(log)
+                    trim(log, max_bytes=share_of(len(self._ranks)))
 
     async def _attempt(self) -> Ending:
         self._ranks = [self._create_rank(number) for number in range(self._request.gang.num_workers)]
@@ -178,7 +179,12 @@ class Supervisor:
         async def prepare(number: int) -> Failure | None:
             prepared: Description | Failure = await self._answer(
                 number,
-                self._ranks[number].prepare.remote(entrypoint=entrypoint, num_threads=threads, log=self._log(number)),
+                self._ranks[number].prepare.remote(
+                    entrypoint=entrypoint,
+                    num_threads=threads,
+                    log=self._log(number),
+                    max_log_bytes=share_of(len(self._ranks)),
+                ),
             )
             if isinstance(prepared, Description):
                 self._descriptions[number] = prepared

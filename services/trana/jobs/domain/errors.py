@@ -5,6 +5,8 @@ TranaError
 │   └── InvalidBundle     an archive of code is none, or may not be kept
 ├── JobNotFound
 ├── CheckpointNotFound
+├── LogsNotFound          the job has no such attempt, or its logs are gone
+├── TooManyReaders        as many read logs as may
 ├── BundleNotFound
 ├── BundleTooLarge        an archive of code is too large, packed or unpacked
 ├── BundleNotUploaded     a job names a bundle that was never uploaded
@@ -65,6 +67,24 @@ class CheckpointNotFound(TranaError):
 
     def __init__(self, job: str, kind: str, why: str) -> None:
         super().__init__(f"job {job!r} has no checkpoint {kind!r}: {why}", job=job, kind=kind)
+
+
+class LogsNotFound(TranaError):
+    """The job has made no such attempt, or nothing that its workers wrote is left."""
+
+    reason = "LOGS_NOT_FOUND"
+
+    def __init__(self, job: str, attempt: int, why: str) -> None:
+        super().__init__(f"job {job!r} has no logs of attempt {attempt}: {why}", job=job, attempt=str(attempt))
+
+
+class TooManyReaders(TranaError):
+    """As many streams of logs are open as may be."""
+
+    reason = "TOO_MANY_READERS"
+
+    def __init__(self, readers: int) -> None:
+        super().__init__(f"{readers} others read logs of this service: try again when one has ended")
 
 
 class InvalidBundle(InvalidRequest):
