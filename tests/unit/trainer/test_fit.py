@@ -162,6 +162,34 @@ def test_ten_epochs_of_noise_are_never_overfitting() -> None:
     assert alarms <= 3
 
 
+@pytest.mark.parametrize("epochs", [600, 8000])
+def test_the_onset_of_a_long_training_is_told_to_the_epoch(epochs: int) -> None:
+    at = np.arange(epochs)
+    val = 0.3 + np.exp(-at / 40) + 0.5 * (1 - np.exp(-np.maximum(at - 140, 0) / 200))
+    made = verdict(0.02 + np.exp(-at / 100), val)
+    assert made.label == OVERFITTING
+    assert abs(made.onset_epoch - 141) <= epochs // 100 + 8
+
+
+def test_no_number_is_too_odd_to_be_judged() -> None:
+    random = np.random.default_rng(3)
+    odd = [math.nan, math.inf, -math.inf, 0.0, 1e308, -1e308, 5e-324, 1e-300, 1.0]
+    for epochs in range(1, 60):
+        train, val, error, rate, seconds = random.choice(odd[epochs % 4 :], size=(5, epochs))
+        made = verdict(train, val, val_loss_se=error, lr=rate, epoch_seconds=seconds)
+        assert 0 <= made.confidence <= 1
+        assert made.evidence
+
+
+def test_a_lower_learning_rate_makes_no_turn() -> None:
+    at = np.arange(90)
+    rate: Floats = np.asarray(0.1 ** (1.0 + at // 30), dtype=np.float64)
+    noise = np.random.default_rng(2).normal(size=(2, 90)) * rate / 5
+    level = 0.3 + 2 * rate
+    made = verdict(level - 0.05 + np.exp(-at / 4) + noise[0], level + np.exp(-at / 4) + noise[1], lr=rate)
+    assert made.label == GOOD_FIT
+
+
 def test_a_spike_is_no_turn() -> None:
     val = falling(to=0.35)
     val[60:62] = 5.0

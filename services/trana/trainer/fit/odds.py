@@ -40,6 +40,10 @@ Set, with `PROVEN`, on the tuning part: the curves alone cannot tell the luck of
 costs one true alarm in ten."""
 
 
+MOST_ODDS = 50.0
+"""Log odds beyond which nothing is surer, and exponentials overflow."""
+
+
 def terms(measures: Measures) -> dict[str, float]:
     """The evidence in the units in which it is weighed.
 
@@ -79,8 +83,9 @@ def chance_of_overfitting(measures: Measures, paired: PairedRise | None) -> floa
     if paired is not None:
         proof = (paired.rise - measures.line) / paired.error
         score += BORNE_OUT - DOUBT * _between(0.0, PROVEN - proof, 1.0)
-    return 1 / (1 + math.exp(-score))
+    return 1 / (1 + math.exp(-_between(-MOST_ODDS, score, MOST_ODDS)))
 
 
 def _between(least: float, value: float, most: float) -> float:
-    return min(max(value, least), most)
+    # In this order a value that is no number, infinity less infinity, becomes `least`.
+    return min(max(least, value), most)
