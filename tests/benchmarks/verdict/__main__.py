@@ -35,7 +35,7 @@ def main() -> int:
     scores = {name: _scores(name, cases, screen) for name in names}
     # Not through rich: a Markdown table is not to be wrapped.
     sys.stdout.write("\n\n".join([_described(cases), table(scores, bold=len(set(names) & set(TRANA)))]) + "\n")
-    for name in set(names) & set(TRANA):
+    for name in (each for each in names if each in TRANA):
         sys.stdout.write(f"\nWhole curves, {name}:\n\n{confusion(scores[name])}\n")
     if asked.errors:
         sys.stdout.write("".join(f"\n{name}\n{_errors(scores[name], cases)}\n" for name in names))
