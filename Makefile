@@ -78,12 +78,25 @@ constraints: $(READY) ## Resolve the newest versions of all dependencies into co
 	@$(BIN)/uv export --quiet --all-extras --no-emit-project --no-hashes --no-annotate --no-header --prune torch > constraints.txt
 
 .PHONY: images
-images: ## Build the images (BUILDER=docker, podman or buildah; TORCH_CPU_INDEX: the package index of torch's CPU builds)
+images: image-jobs image-trainer image-trainer-cuda ## Build the three images (BUILDER=docker, podman or buildah)
+
+.PHONY: image-jobs
+image-jobs: ## Build the image of the control plane
 	$(BUILDER) build $(IMAGE_OPTIONS) --file deploy/docker/jobs.Dockerfile --tag trana-jobs:$(VERSION) .
+
+.PHONY: image-trainer
+image-trainer: ## Build the image of the trainer for CPUs (TORCH_CPU_INDEX: the package index that has torch's CPU builds)
 	$(BUILDER) build $(IMAGE_OPTIONS) --file deploy/docker/trainer.Dockerfile --tag trana-trainer:$(VERSION) \
 		--build-arg TORCH='$(TORCH)+cpu' --build-arg PIP_EXTRA_INDEX_URL='$(TORCH_CPU_INDEX)' .
+
+.PHONY: image-trainer-cuda
+image-trainer-cuda: ## Build the image of the trainer for NVIDIA GPUs
 	$(BUILDER) build $(IMAGE_OPTIONS) --file deploy/docker/trainer.Dockerfile --tag trana-trainer-cuda:$(VERSION) \
 		--build-arg TORCH='$(TORCH)' .
+
+.PHONY: images-test
+images-test: $(READY) ## Build the images with buildah and run them: the service serves, the trainer trains (minutes, 10 GB)
+	@$(BIN)/pytest -m images tests/integration/images
 
 .PHONY: clean
 clean: ## Remove what was made, the environment and local state included

@@ -72,6 +72,12 @@ def pods(overlay: str) -> Iterator[Pod]:
             yield Pod(group["groupName"], group["template"])
 
 
+def helpers() -> Iterator[Pod]:
+    """The pods to copy files through, which are in no overlay."""
+    for path in sorted((ROOT / "deploy/kubernetes/pods").glob("*.yaml")):
+        yield Pod(path.stem, yaml.safe_load(path.read_text()))
+
+
 def service_pod(overlay: str) -> Pod:
     """That of the control plane."""
     (pod,) = (pod for pod in pods(overlay) if pod.owner == "trana-jobs")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from unit.deploy.manifests import OVERLAYS, ROOT, named, only, pods, rendered
+from unit.deploy.manifests import OVERLAYS, ROOT, helpers, named, only, pods, rendered
 from unit.deploy.schemas import violations
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -26,6 +26,15 @@ def test_pod_templates_are_valid_pods(overlay: str) -> None:
     for pod in pods(overlay):
         metadata = {"name": "any", **pod.template.get("metadata", {})}
         assert violations({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod.spec}) == []
+
+
+def test_pods_to_copy_through_are_valid_and_reach_what_is_there(overlay: str) -> None:
+    for pod in helpers():
+        assert violations(pod.template) == []
+        claims = {name for kind, name in references(pod.template) if kind == "PersistentVolumeClaim"}
+        assert claims
+        assert claims <= set(named(overlay, "PersistentVolumeClaim"))
+        assert pod.template["metadata"]["namespace"] == only(overlay, "Namespace")["metadata"]["name"]
 
 
 def test_misspelt_key_would_be_found(overlay: str) -> None:
@@ -89,7 +98,12 @@ def test_every_mount_has_its_volume_and_every_volume_its_mount(overlay: str) -> 
 def test_every_image_is_built(overlay: str) -> None:
     dry = subprocess.run(["make", "--dry-run", "images"], cwd=ROOT, capture_output=True, text=True, check=True)
     built = set(re.findall(r"--tag (\S+)", dry.stdout))
-    images = {container["image"] for pod in pods(overlay) for container in pod.containers if "image" in container}
+    images = {
+        container["image"]
+        for pod in [*pods(overlay), *helpers()]
+        for container in pod.containers
+        if "image" in container
+    }
     assert images <= built
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert {image.partition(":")[2] for image in images} == {version}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from unit.deploy.manifests import OVERLAYS, named, only, pods
+from unit.deploy.manifests import OVERLAYS, helpers, named, only, pods
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
 USER = 10001
@@ -16,7 +16,7 @@ def test_namespace_enforces_the_restricted_standard(overlay: str) -> None:
 
 
 def test_pods_are_restricted(overlay: str) -> None:
-    for pod in pods(overlay):
+    for pod in [*pods(overlay), *helpers()]:
         context = pod.spec["securityContext"]
         assert context["runAsNonRoot"] is True
         assert context["runAsUser"] == context["runAsGroup"] == context["fsGroup"] == USER
@@ -27,7 +27,7 @@ def test_pods_are_restricted(overlay: str) -> None:
 
 
 def test_containers_are_restricted(overlay: str) -> None:
-    for pod in pods(overlay):
+    for pod in [*pods(overlay), *helpers()]:
         for container in pod.containers:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -39,7 +39,7 @@ def test_containers_are_restricted(overlay: str) -> None:
 
 
 def test_read_only_root_leaves_a_place_for_what_is_written(overlay: str) -> None:
-    for pod in pods(overlay):
+    for pod in [*pods(overlay), *helpers()]:
         for container in pod.containers:
             mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
             (volume,) = (volume for volume in pod.spec["volumes"] if volume["name"] == mounts["/tmp"])
@@ -48,7 +48,7 @@ def test_read_only_root_leaves_a_place_for_what_is_written(overlay: str) -> None
 
 
 def test_every_container_says_what_it_needs(overlay: str) -> None:
-    for pod in pods(overlay):
+    for pod in [*pods(overlay), *helpers()]:
         for container in pod.containers:
             assert {"cpu", "memory"} <= set(container["resources"]["requests"])
             assert "memory" in container["resources"]["limits"]
