@@ -56,9 +56,31 @@ def test_advice_begins_with_what_the_numbers_speak_for() -> None:
     assert fit_pb2.FIT_REMEDY_SMALLER_NETWORK not in {piece.remedy for piece in small.advice}
 
 
-def test_a_turn_at_the_end_of_the_learning_is_no_end_of_the_training() -> None:
-    made = verdict(falling(40, to=0.02), risen(40, since=30))
-    assert not should_stop(made)
+@pytest.mark.parametrize(
+    ("label", "confidence", "since_best", "stops"),
+    [
+        (OVERFITTING, 0.9, 20, True),
+        (OVERFITTING, 0.6, 20, False),
+        (OVERFITTING, 0.9, 5, False),  # the first epochs of a rise may be those before a second descent
+        (DIVERGED, 1.0, 20, False),
+        (GOOD_FIT, 0.9, 20, False),
+    ],
+)
+def test_only_sure_and_settled_overfitting_ends_a_training(
+    label: fit_pb2.FitLabel.ValueType, confidence: float, since_best: int, stops: bool
+) -> None:
+    made = fit_pb2.FitVerdict(label=label, confidence=confidence, epochs_since_best=since_best)
+    assert should_stop(made) == stops
+
+
+def test_a_rise_counts_for_as_much_as_training_loss_has_fallen_meanwhile() -> None:
+    val = risen(by=0.002)
+    fell, held, rose = (
+        verdict(np.maximum(falling(to=0.2), 0.35) + by * np.arange(100), val) for by in (-0.001, 0.0, 0.0002)
+    )
+    assert fell.label == OVERFITTING
+    assert held.label != OVERFITTING
+    assert rose.label != OVERFITTING
 
 
 @pytest.mark.parametrize(
@@ -70,7 +92,8 @@ def test_a_turn_at_the_end_of_the_learning_is_no_end_of_the_training() -> None:
         (falling(20, pace=40.0), falling(20, to=0.35, pace=40.0), UNDERFITTING),
         (1 - 1e-4 * np.arange(50), 1.1 - 1e-4 * np.arange(50), UNDERFITTING),
         (np.exp(np.arange(50) / 5 - 3), np.exp(np.arange(50) / 5 - 3), DIVERGED),
-        (falling(to=1e-5), 1e-4 + falling(to=1e-4) + 1e-6 * np.arange(100), GOOD_FIT),  # a millionth of what it learned
+        (falling(to=0.0), falling(to=1e-3) + 3e-5 * np.arange(100), GOOD_FIT),  # twofold, a 300th of what it learned
+        (falling(to=-0.3), falling(to=-0.001) + 2e-4 * np.arange(100), GOOD_FIT),  # a lowest loss that happens to be 0
         (falling() - 5, falling(to=0.35) - 5, GOOD_FIT),  # a loss below zero
         (falling(to=-5.0) - 0.01 * np.arange(100), risen() - 5, OVERFITTING),
     ],

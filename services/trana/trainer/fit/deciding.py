@@ -23,6 +23,10 @@ LIKELY, LIKELY_IF_PAIRED = 0.35, 0.7
 tuning part of the benchmark: as low as the false alarms allow that a user bears, one in twenty curves from two curves
 alone, one in fifty where the trainer compared the samples one by one and can be held to more."""
 
+FAINT = 0.4
+"""Rise, in units of the line that counts, below which no other evidence makes overfitting: gaps and trends are huge
+where losses are tiny, and the harm done is none."""
+
 DOUBTFUL = 0.2
 """Probability of overfitting from which a rise beyond the line leaves the fit open, where it is not likely either."""
 
@@ -77,7 +81,7 @@ def _label(
             0.0,
             f"Both losses jump up and down for {epochs} and hide any trend.",
         )
-    if is_likely and facts.train_fall > 0 and facts.rise > 0:
+    if is_likely and facts.train_fall > 0 and facts.rise > FAINT:
         return fit_pb2.FIT_LABEL_OVERFITTING, likely, ""
     if likely > DOUBTFUL and facts.rise > 1:
         return fit_pb2.FIT_LABEL_UNDETERMINED, 0.0, _doubt(facts, likely)
