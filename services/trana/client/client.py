@@ -1,7 +1,5 @@
 """The client: a method for each thing that one does with jobs."""
 
-import ipaddress
-import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +11,11 @@ from typing import Any, Literal, Self
 import grpc
 
 from trana.client.bundling import pack
+from trana.client.channel import open_channel
 from trana.client.downloading import save_checkpoint
 from trana.client.errors import ClientClosed, InvalidRequest, JobFailed, code_of, translate
+from trana.client.log_reading import LogReading
+from trana.client.reconnecting import Patience
 from trana.client.stalling import not_stalling
 from trana.client.uploading import Progress, upload
 from trana.client.watching import FINAL_STATES, Watching
@@ -30,45 +31,11 @@ from trana.v1 import (
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
+    log_pb2,
 )
 
 Spec = job_pb2.JobSpec | Path | str | Mapping[str, Any]
 Kind = Literal["best", "last"]
-
-# Every call may be repeated: CreateJob carries a request_id, the others ask or are idempotent. An upload sees to it
-# itself: grpc keeps no more of a stream than a little for another try.
-_SERVICE_CONFIG: dict[str, Any] = {
-    "methodConfig": [
-        {
-            "name": [
-                {"service": job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name},
-                {
-                    "service": bundle_service_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name,
-                    "method": "GetBundle",
-                },
-            ],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "0.5s",
-                "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
-_OPTIONS = [
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    # A page of jobs with long lists of features is larger than the 4 MiB that are the default.
-    ("grpc.max_receive_message_length", 64 * 2**20),
-    # Finds out about a peer that is gone without a word; no more often than servers allow by default.
-    ("grpc.keepalive_time_ms", 330_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    # Left to itself grpc waits up to two minutes before it tries a lost address again.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-]
 
 
 class Client:
@@ -88,16 +55,15 @@ class Client:
 
         Args:
             address: HOST:PORT of the service.
-            timeout_seconds: For a single call, its retries included; for each piece of a `download`; not for `watch`
-                and `wait`.
-            reconnect_seconds: How long `watch` and `wait` bear a service that does not answer.
+            timeout_seconds: For a single call, its retries included; for each piece of a `download`; not for `watch`,
+                `wait` and `logs`.
+            reconnect_seconds: How long `watch`, `wait` and `logs` bear a service that does not answer.
         """
         self._address = address
         self._timeout_seconds = timeout_seconds
         self._reconnect_seconds = reconnect_seconds
         self._closed = threading.Event()
-        options = _OPTIONS + ([("grpc.enable_http_proxy", 0)] if _is_loopback(address) else [])
-        self._channel = grpc.insecure_channel(address, options=options)
+        self._channel = open_channel(address)
         self._service = job_service_pb2_grpc.JobServiceStub(self._channel)
         self._bundles = bundle_service_pb2_grpc.BundleServiceStub(self._channel)
 
@@ -211,6 +177,44 @@ class Client:
             on_break: Called with a sentence whenever the connection has broken.
         """
         return iter(self._watching(job, after_sequence, on_break=on_break))
+
+    def logs(
+        self,
+        job: str,
+        *,
+        attempt: int = 0,
+        ranks: Sequence[int] = (),
+        follow: bool = False,
+        tail_lines: int | None = None,
+        events: bool = True,
+        on_break: Callable[[str], None] | None = None,
+    ) -> Iterator[log_pb2.LogEntry]:
+        """Yields what a job's workers have written to standard output and error, with the job's events in between.
+
+        A connection that breaks is made again behind what was seen, so that nothing is missed and nothing comes twice.
+
+        Args:
+            job: Its name or id.
+            attempt: Which attempt; 0 for the current or last one, and with `follow` all that come after it.
+            ranks: Whose output; that of all ranks where empty.
+            follow: Yields what comes until the job, or the attempt that was asked for, has ended.
+            tail_lines: Only so many of the last lines of each rank that are there now; None yields all.
+            events: Whether the job's events come, too.
+            on_break: As of `watch`.
+
+        Raises:
+            InvalidRequest: If the job has no such rank.
+            NotFound: If there is no such job or attempt, or its logs are no longer kept.
+        """
+        request = job_service_pb2.ReadLogsRequest(
+            name=_name(job), attempt=attempt, ranks=ranks, follow=follow, tail_lines=tail_lines, omit_events=not events
+        )
+
+        def open_stream(request: job_service_pb2.ReadLogsRequest) -> Any:
+            with self._translating():
+                return self._service.ReadLogs(request)
+
+        return iter(LogReading(open_stream, request, patience=self._patience(on_break)))
 
     def cancel(self, job: str) -> job_pb2.Job:
         """Asks a job to end; returns at once, and changes nothing where it has ended."""
@@ -326,13 +330,13 @@ class Client:
 
         return Watching(
             open_stream,
-            address=self._address,
-            closed=self._closed,
+            patience=self._patience(on_break),
             after_sequence=after_sequence,
-            patience_seconds=self._reconnect_seconds,
             timeout_seconds=timeout_seconds,
-            on_break=on_break,
         )
+
+    def _patience(self, on_break: Callable[[str], None] | None) -> Patience:
+        return Patience(self._address, self._closed, patience_seconds=self._reconnect_seconds, on_break=on_break)
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -379,14 +383,3 @@ def _read(spec: Spec) -> job_pb2.JobSpec:
 
 def _name(job: str) -> str:
     return job if job.startswith("jobs/") else f"jobs/{job}"
-
-
-def _is_loopback(address: str) -> bool:
-    """Whether a proxy, which the environment may name for everything, cannot be meant."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -32,7 +32,7 @@ class LogEntry(_message.Message):
     GAP_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
-    """Output only. The attempt that is read, to which the line belongs; of an event before the first, 0 or 1."""
+    """Output only. The attempt that is being read, to which lines and gaps belong; 0 before the first."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the worker's machine saw it written, to about 0.05 s, or when the event was recorded; unset

@@ -17,8 +17,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
-from trana.client import Client, uploading, watching
-from trana.client import client as channel
+from trana.client import Client, channel, reconnecting, uploading
 from trana.client.command.app import app
 from trana.spec.read import parse_job
 from trana.v1 import (
@@ -31,6 +30,7 @@ from trana.v1 import (
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
+    log_pb2,
 )
 from typer.testing import CliRunner, Result
 
@@ -74,7 +74,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {**dict(channel._OPTIONS), "grpc.service_config": json.dumps(config)}
     monkeypatch.setattr(channel, "_OPTIONS", list(options.items()))
     monkeypatch.setattr(uploading, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(watching, "_FIRST_BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(reconnecting, "_FIRST_BACKOFF_SECONDS", 0.02)
 
 
 class Service(job_service_pb2_grpc.JobServiceServicer, bundle_service_pb2_grpc.BundleServiceServicer):
@@ -87,6 +87,9 @@ class Service(job_service_pb2_grpc.JobServiceServicer, bundle_service_pb2_grpc.B
         self.jobs: list[job_pb2.Job] = []
         self.events: list[event_pb2.Event] = []
         self.epochs: list[epoch_pb2.Epoch] = []
+        self.log: list[log_pb2.LogEntry] = []
+        # A stream of logs breaks off behind so many entries, once.
+        self.log_breaks_behind: int | None = None
         self.pieces: list[job_service_pb2.DownloadCheckpointResponse] = []
         # A download stops behind so many pieces, until the service stops.
         self.stalls_behind: int | None = None
@@ -172,6 +175,24 @@ class Service(job_service_pb2_grpc.JobServiceServicer, bundle_service_pb2_grpc.B
             if self.stopping:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "stopping")
             yield job_service_pb2.WatchJobResponse(job=self.job(event.sequence), event=event)
+
+    def ReadLogs(  # noqa: N802
+        self, request: job_service_pb2.ReadLogsRequest, context: Context
+    ) -> Iterator[job_service_pb2.ReadLogsResponse]:
+        self.requests.append(copy.deepcopy(request))
+        if self.failures:
+            self._take(request, context)
+        yield job_service_pb2.ReadLogsResponse()
+        seen = request.resume.rank_positions
+        for number, entry in enumerate(self.log):
+            if entry.line.position and entry.line.position <= seen.get(entry.line.rank, 0):
+                continue
+            if entry.event.sequence and entry.event.sequence <= request.resume.after_sequence:
+                continue
+            if number == self.log_breaks_behind:
+                self.log_breaks_behind = None
+                context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
+            yield job_service_pb2.ReadLogsResponse(entries=[entry])
 
     def ListEpochs(  # noqa: N802
         self, request: job_service_pb2.ListEpochsRequest, context: Context

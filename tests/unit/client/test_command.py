@@ -18,6 +18,7 @@ COMMANDS = (
     "list",
     "get",
     "watch",
+    "logs",
     "cancel",
     "curve",
     "report",
@@ -250,9 +251,9 @@ def test_the_logs_of_a_job_that_failed_are_named(trana: Trana, service: Any, com
     assert "logs" not in trana(command, "iris").stdout
     service.state = job_pb2.JOB_STATE_FAILED
     text = trana(command, "iris").stdout
-    assert re.search(r"^logs +/my home/jobs/iris/logs/attempt-1/$", text, re.MULTILINE)
+    assert re.search(r"^logs +trana --server \S+ logs iris; files in /my home/jobs/iris/logs/attempt-1/$", text, re.MULTILINE)
     service.checkpoint_uri = "s3://bucket/best"
-    assert "logs" not in trana(command, "iris").stdout
+    assert re.search(r"^logs +trana --server \S+ logs iris$", trana(command, "iris").stdout, re.MULTILINE)
 
 
 def test_list_asks_for_what_the_options_say(trana: Trana, service: Any, spec: job_pb2.JobSpec) -> None:

@@ -124,7 +124,7 @@ def test_closing_the_client_ends_its_watch(
 def test_closing_the_client_ends_its_watch_between_two_tries(
     host: Any, service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trana.client.watching._FIRST_BACKOFF_SECONDS", 60)
+    monkeypatch.setattr("trana.client.reconnecting._FIRST_BACKOFF_SECONDS", 60)
     service.allowed = 1
     closers: list[threading.Timer] = []
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from trana.client.command import curve, jobs, pull, report, run, scoring, serve, submit, watch
+from trana.client.command import curve, jobs, logs, pull, report, run, scoring, serve, submit, watch
 from trana.client.command.endings import Root
 from trana.client.command.options import DEFAULT_SERVER, Output, Settings
 
@@ -37,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, submit, jobs, watch, curve, report, pull, run, scoring):
+for module in (serve, submit, jobs, watch, logs, curve, report, pull, run, scoring):
     module.register(app)
 
 

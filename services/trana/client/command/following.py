@@ -43,7 +43,7 @@ def conclude(
         job: As it ended.
         settings: Of the command.
         checkpoints: Those that lie on this machine.
-        logs: Where its workers' logs are; empty where that is not known.
+        logs: How to read its workers' logs, or where they are; empty where that is not wanted.
     """
     if settings.is_json:
         return
@@ -67,26 +67,31 @@ def conclude(
         show(Text.assemble(("logs  ", "dim"), logs), unbroken=True)
 
 
-def find_logs(client: "Client", job: "job_pb2.Job") -> str:
-    """Asks where a job's logs are, if it has any that one wants to read; empty where nobody knows."""
+def find_logs(client: "Client", job: "job_pb2.Job", settings: Settings) -> str:
+    """Says how to read a job's logs, and where they lie where that is known; nothing where nobody wants to read them.
+
+    JSON has no such words.
+    """
     from trana.client.command.summary import asks_for_logs, logs_of
     from trana.client.errors import TranaError
+    from trana.client.words import job_id
 
-    if not asks_for_logs(job):
+    if settings.is_json or not asks_for_logs(job):
         return ""
+    command = f"trana{_server_option(settings)} logs {job_id(job.name)}"
     try:
-        return logs_of(job, client.checkpoints(job.name))
+        folder = logs_of(job, client.checkpoints(job.name))
     except TranaError:
         # The job has been told of: a service that has gone since then is no reason to end otherwise.
-        return ""
+        folder = ""
+    return f"{command}; files in {folder}" if folder else command
 
 
 def tell_how_to_go_on(job: str, settings: Settings) -> typer.Exit:
     """Says after Ctrl-C that the job goes on, and returns what to raise."""
-    from trana.client.command.options import DEFAULT_SERVER
     from trana.client.words import job_id
 
-    server = "" if settings.server == DEFAULT_SERVER else f" --server {settings.server}"
+    server = _server_option(settings)
     identity = job_id(job)
     typer.echo(
         f"\n{identity} goes on. Watch it again with `trana{server} watch {identity}`, "
@@ -96,10 +101,17 @@ def tell_how_to_go_on(job: str, settings: Settings) -> typer.Exit:
     return typer.Exit(ExitCode.INTERRUPTED)
 
 
+def _server_option(settings: Settings) -> str:
+    """Writes the option that a command needs to speak to the same service; nothing for the usual one."""
+    from trana.client.command.options import DEFAULT_SERVER
+
+    return "" if settings.server == DEFAULT_SERVER else f" --server {settings.server}"
+
+
 def _follow_json(client: "Client", job: "job_pb2.Job", after_sequence: int) -> "job_pb2.Job":
     from trana.client.command.printing import write_json
 
-    for response in client.watch(job.name, after_sequence=after_sequence, on_break=_warn):
+    for response in client.watch(job.name, after_sequence=after_sequence, on_break=warn):
         job = response.job
         write_json(response, line=True)
     return job
@@ -108,7 +120,7 @@ def _follow_json(client: "Client", job: "job_pb2.Job", after_sequence: int) -> "
 def _follow_lines(client: "Client", job: "job_pb2.Job", after_sequence: int) -> "job_pb2.Job":
     from trana.client.command.lines import line_of
 
-    for response in client.watch(job.name, after_sequence=after_sequence, on_break=_warn):
+    for response in client.watch(job.name, after_sequence=after_sequence, on_break=warn):
         job = response.job
         line = line_of(response)
         if line:
@@ -135,5 +147,6 @@ def _follow_live(client: "Client", job: "job_pb2.Job") -> "job_pb2.Job":
     return progress.job
 
 
-def _warn(notice: str) -> None:
+def warn(notice: str) -> None:
+    """Says on standard error that a connection has broken."""
     typer.echo(f"trana: {notice}", err=True)

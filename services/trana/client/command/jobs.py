@@ -34,7 +34,7 @@ def get(context: typer.Context, job: JobArgument, server: ServerOption = None, o
     settings = settings_of(context, server, output)
     with settings.client() as client:
         found = client.get(job)
-        logs = "" if settings.is_json else find_logs(client, found)
+        logs = find_logs(client, found, settings)
     from trana.client.command.printing import show, write_json
 
     if settings.is_json:

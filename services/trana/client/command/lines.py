@@ -16,10 +16,11 @@ def line_of(response: job_service_pb2.WatchJobResponse) -> str:
     if not response.HasField("event") or event.HasField("checkpoint"):
         return ""
     when = local_time(event.create_time).strftime("%H:%M:%S")
-    return f"{when}  {job_id(response.job.name)}  {_tell(event, response.job.spec.training.epochs)}"
+    return f"{when}  {job_id(response.job.name)}  {describe_event(event, response.job.spec.training.epochs)}"
 
 
-def _tell(event: event_pb2.Event, epochs: int) -> str:
+def describe_event(event: event_pb2.Event, epochs: int = 0) -> str:
+    """Writes what happened on a line; `epochs` is how many there shall be, 0 where that is not known."""
     match event.WhichOneof("payload"):
         case "state_change":
             return _state_change(event.state_change)

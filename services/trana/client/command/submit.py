@@ -96,7 +96,7 @@ def submit(
             job = follow(client, job, settings)
         except KeyboardInterrupt:
             raise tell_how_to_go_on(job.name, settings) from None
-        conclude(job, settings, logs="" if settings.is_json else find_logs(client, job))
+        conclude(job, settings, logs=find_logs(client, job, settings))
         raise typer.Exit(exit_code_of(job))
 
 

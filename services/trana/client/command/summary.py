@@ -30,7 +30,7 @@ def job_table(job: job_pb2.Job, *, logs: str = "") -> Table:
 
     Args:
         job: The job.
-        logs: Where its workers' logs are; empty where that is not known.
+        logs: How to read its workers' logs; empty where that is not wanted.
     """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)

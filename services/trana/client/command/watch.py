@@ -36,6 +36,6 @@ def watch(
             found = follow(client, client.get(job), settings, after_sequence=after_sequence)
         except KeyboardInterrupt:
             raise tell_how_to_go_on(job, settings) from None
-        logs = "" if settings.is_json else find_logs(client, found)
+        logs = find_logs(client, found, settings)
     conclude(found, settings, logs=logs)
     raise typer.Exit(exit_code_of(found))

@@ -192,8 +192,7 @@ class _Reading:
                 self._events.more = False
                 return
             self._after = event.sequence
-            told_with = max(self._attempt, event.state_change.attempt)
-            self._events.entries.append(LogEntry(time=event.create_time, attempt=told_with, event=event))
+            self._events.entries.append(LogEntry(time=event.create_time, attempt=self._attempt, event=event))
 
     async def _first_event(self) -> int:
         """The sequence number behind which to begin: with the attempt, or with the first line that is shown."""
