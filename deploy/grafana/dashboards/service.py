@@ -9,7 +9,8 @@ from dashboards.panels import board, figure, graph, in_unit, on_the_right
 UID = "trana-service"
 # What is the service's own fault; NotFound or InvalidArgument are the caller's.
 FAULTS = "Unknown|Internal|Unavailable|DataLoss|DeadlineExceeded"
-SCOPE = 'job=~"trana.*"'
+# The scrape's names: prometheus.yml here, the Service's on Kubernetes, where trana-ray is Ray's.
+SCOPE = 'job=~"trana(-jobs)?"'
 RATE = "[$__rate_interval]"
 
 
