@@ -26,7 +26,7 @@ WEIGHTS = {
     "gap": 0.285,
     "short": -2.73,
 }
-"""Logistic regression on every epoch of the 272 runs in the tuning part of `tests/benchmarks/verdict`, each run of
+"""Logistic regression (`tests/benchmarks/verdict/weighing.py`) on each epoch of the 272 runs for tuning, each run of
 the same weight and its last epoch of a third of it, runs near the line of half. Leaving problems out by sixths, what
 was told with a probability of 40 to 60 % was true in 44 %, of 80 to 95 % in 91 %, of more in 98 %. Further terms
 (noise, the trend of training loss, the share of the run since the turn) made nothing better on problems left out."""
