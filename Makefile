@@ -96,7 +96,7 @@ image-trainer-cuda: ## Build the image of the trainer for NVIDIA GPUs
 
 .PHONY: images-test
 images-test: $(READY) ## Build the images with buildah and run them: the service serves, the trainer trains (minutes, 10 GB)
-	@$(BIN)/pytest -m images tests/integration/images
+	@$(BIN)/pytest -m images --log-cli-level INFO tests/integration/images
 
 .PHONY: clean
 clean: ## Remove what was made, the environment and local state included
