@@ -56,6 +56,15 @@ def test_advice_begins_with_what_the_numbers_speak_for() -> None:
     assert fit_pb2.FIT_REMEDY_SMALLER_NETWORK not in {piece.remedy for piece in small.advice}
 
 
+def test_a_larger_network_is_advised_where_training_loss_is_no_lower() -> None:
+    def remedies(to: float) -> set[int]:
+        made = verdict(falling(20, to=to, pace=40.0), falling(20, to=0.35, pace=40.0), num_parameters=10, num_train=100)
+        return {piece.remedy for piece in made.advice}
+
+    assert remedies(0.3) == {fit_pb2.FIT_REMEDY_LONGER_TRAINING, fit_pb2.FIT_REMEDY_LARGER_NETWORK}
+    assert remedies(-0.5) == {fit_pb2.FIT_REMEDY_LONGER_TRAINING}
+
+
 @pytest.mark.parametrize(
     ("label", "confidence", "since_best", "stops"),
     [

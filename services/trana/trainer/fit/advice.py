@@ -14,6 +14,9 @@ MANY_PARAMETERS = 10.0
 """Parameters for each training sample from which the network's size is the first suspect: ten unknowns for each
 equation. Above, the weight of the advice grows with the logarithm, as sizes of networks do."""
 
+ALIKE = 0.8
+"""Training loss as a share of validation loss, from which no more data would help, only more power."""
+
 FAR_APART = 0.5
 """Share of validation loss that is gap, from which a good fit would still be bettered by data."""
 
@@ -129,14 +132,16 @@ def _against_underfitting(case: Case) -> Iterator[Advice]:
             f"Train longer: {2 * epochs:,} epochs instead of {epochs:,} would take about {100 * finding.gain:.0f} % "
             "off validation loss, at the pace of the last ones.",
         )
-    size = f", it has {case.sizes.num_parameters:,} parameters" if case.sizes.num_parameters else ""
-    few = 0.2 if load is not None and load < 1 else 0.0
-    yield Advice(
-        (0.5 if finding.still_falling else 0.7) + few,
-        fit_pb2.FIT_REMEDY_LARGER_NETWORK,
-        f"Take a larger network{size}: training loss, {number(finding.measures.train_level)}, is as high as "
-        "validation loss, so that memory is not what it lacks but power.",
-    )
+    facts = finding.measures
+    if facts.train_level > ALIKE * facts.level:
+        few = 0.2 if load is not None and load < 1 else 0.0
+        size = f" than this one of {case.sizes.num_parameters:,} parameters" if case.sizes.num_parameters else ""
+        yield Advice(
+            (0.5 if finding.still_falling else 0.7) + few,
+            fit_pb2.FIT_REMEDY_LARGER_NETWORK,
+            f"Take a larger network{size}: training loss, {number(facts.train_level)}, is about as high as validation "
+            f"loss, {number(facts.level)}; what it lacks is power, not samples.",
+        )
     if not finding.still_falling:
         yield from _against_divergence(case, weight=0.6)
 

@@ -41,6 +41,12 @@ WORTHWHILE, WORTHWHILE_OF_LEARNED = 0.07, 0.0035
 """Shares of validation loss, and of all that was learned, that as many epochs again must take off to be worth them:
 set on the tuning part, where the truth asks for 10 % and 0.5 % and forecasts fall short of it."""
 
+TOLD_APART = 0.8
+"""Share of the runs for tuning, of those that do not overfit, in which a good fit and an underfit were told apart."""
+
+CERTAIN = 0.95
+"""How sure a divergence is: all those for tuning were told, and none was told in vain."""
+
 HARDLY = 0.05
 """Share of the first loss below which nearly nothing was learned."""
 
@@ -73,7 +79,7 @@ def _label(
 ) -> tuple[fit_pb2.FitLabel.ValueType, float, str]:
     """The label, how sure it is, and why there is none."""
     if _has_diverged(facts):
-        return fit_pb2.FIT_LABEL_DIVERGED, 0.95, ""
+        return fit_pb2.FIT_LABEL_DIVERGED, CERTAIN, ""
     if _is_noise(blocks.train) and _is_noise(blocks.val):
         epochs = f"{blocks.length} epochs"
         return (
@@ -86,8 +92,8 @@ def _label(
     if likely > DOUBTFUL and facts.rise > 1:
         return fit_pb2.FIT_LABEL_UNDETERMINED, 0.0, _doubt(facts, likely)
     if gain > WORTHWHILE or learned < HARDLY:
-        return fit_pb2.FIT_LABEL_UNDERFITTING, (1 - likely) * 0.8, ""
-    return fit_pb2.FIT_LABEL_GOOD_FIT, (1 - likely) * 0.8, ""
+        return fit_pb2.FIT_LABEL_UNDERFITTING, (1 - likely) * TOLD_APART, ""
+    return fit_pb2.FIT_LABEL_GOOD_FIT, (1 - likely) * TOLD_APART, ""
 
 
 def _doubt(facts: Measures, likely: float) -> str:

@@ -108,10 +108,11 @@ def _settled(case: Case) -> str:
     facts = case.finding.measures
     if facts.level - facts.lowest <= 0.1 * facts.line:
         return f"Validation loss is at its lowest, {number(facts.level)}, and has levelled off."
-    return (
-        f"Validation loss is {number(facts.level)}, {_relative(facts.level, facts.lowest)} above its lowest: "
-        f"{'no rise that counts' if facts.rise < 1 else 'a rise that training loss and the trend do not bear out'}."
-    )
+    above = f"Validation loss is {number(facts.level)}, {_relative(facts.level, facts.lowest)} above its lowest"
+    if facts.rise < 1:
+        return f"{above}: no rise that counts."
+    witness = "training loss and the trend do" if case.finding.paired is None else "the validation samples do"
+    return f"{above}: a rise that {witness} not bear out."
 
 
 def _harmless(case: Case) -> Iterator[str]:
