@@ -72,10 +72,11 @@ def pods(overlay: str) -> Iterator[Pod]:
             yield Pod(group["groupName"], group["template"])
 
 
-def helpers() -> Iterator[Pod]:
+@cache
+def helpers() -> tuple[Pod, ...]:
     """The pods to copy files through, which are in no overlay."""
-    for path in sorted((ROOT / "deploy/kubernetes/pods").glob("*.yaml")):
-        yield Pod(path.stem, yaml.safe_load(path.read_text()))
+    paths = sorted((ROOT / "deploy/kubernetes/pods").glob("*.yaml"))
+    return tuple(Pod(path.stem, yaml.load(path.read_text(), yaml.CSafeLoader)) for path in paths)
 
 
 def service_pod(overlay: str) -> Pod:

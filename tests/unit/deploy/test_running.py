@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,17 @@ pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 @pytest.fixture
-def settings(overlay: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(overlay: str) -> Settings:
     """As the control plane reads them in its pod."""
-    for name, value in settings_of(overlay).items():
-        monkeypatch.setenv(name, value)
-    return Settings(_cli_parse_args=False)  # type: ignore[call-arg]
+    return read(overlay)
+
+
+@cache
+def read(overlay: str) -> Settings:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings_of(overlay).items():
+            patch.setenv(name, value)
+        return Settings(_cli_parse_args=False)  # type: ignore[call-arg]
 
 
 def ports(pod: Pod) -> dict[str, int]:
