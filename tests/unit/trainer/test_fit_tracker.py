@@ -9,7 +9,7 @@ import pytest
 from trana.trainer.fit import FitTracker, verdict
 
 
-@pytest.mark.parametrize(("seed", "epochs"), [(0, 3), (1, 40), (2, 260), (3, 40)])
+@pytest.mark.parametrize(("seed", "epochs"), [(0, 3), (1, 40), (2, 70), (3, 40)])
 def test_each_epoch_has_the_verdict_of_its_prefix(seed: int, epochs: int) -> None:
     random = np.random.default_rng(seed)
     train, val, error, rate, seconds = np.abs(random.normal(size=(5, epochs)).cumsum(axis=1)) + 0.1
@@ -40,6 +40,15 @@ def test_a_restored_tracker_goes_on_where_it_was() -> None:
     assert second.verdict() == first.verdict()
     assert second.add(0.001, 0.9) == first.add(0.001, 0.9)
     assert second.state().shape == (61, 5)
+
+
+def test_a_curve_that_is_shortened_has_the_same_verdict_too() -> None:
+    rows = np.abs(np.random.default_rng(4).normal(size=(901, 5)).cumsum(axis=0)) + 0.1
+    tracker = FitTracker()
+    tracker.restore(rows[:-1])
+    train, val, error, rate, seconds = rows.T
+    made = tracker.add(*rows[-1, :2], val_loss_se=error[-1], lr=rate[-1], seconds=seconds[-1])
+    assert made == verdict(train, val, val_loss_se=error, lr=rate, epoch_seconds=seconds)
 
 
 def test_a_state_of_another_shape_is_refused() -> None:

@@ -11,7 +11,7 @@ from trana.trainer.fit.judging import judge
 from trana.v1 import fit_pb2
 
 COLUMNS = 5
-FIRST_ROWS = 256
+FIRST_ROWS = 64
 
 
 class FitTracker:
