@@ -19,7 +19,7 @@ from trana.jobs.api.bundle_service import BundleService
 from trana.jobs.api.job_service import JobService
 from trana.jobs.api.server import Server
 from trana.jobs.bundles.shelf import Shelf
-from trana.jobs.metrics import Metrics
+from trana.jobs.metrics.metrics import Metrics
 from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Wakeups
 from trana.v1.job_service_pb2 import CreateJobRequest, GetJobRequest

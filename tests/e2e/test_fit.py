@@ -131,13 +131,13 @@ def test_metrics_of_a_live_job_tell_its_verdict_and_go_with_it(service: Service,
     spec.training.epochs = 100_000
     job = client.submit(spec).name
     identity = job.removeprefix("jobs/")
-    one = f'trana_job_fit{{job="{identity}",verdict="OVERFITTING"}} 1.0'
+    one = f'trana_job_fit{{job_id="{identity}",verdict="OVERFITTING"}} 1.0'
     until(lambda: one in service.scrape(), seconds=60, what="the verdict is scraped")
     page = service.scrape()
-    ours = [line for line in page.splitlines() if f'job="{identity}"' in line]
+    ours = [line for line in page.splitlines() if f'job_id="{identity}"' in line]
     assert sum(float(line.split()[-1]) for line in ours if line.startswith("trana_job_fit{")) == 1
     for name in ("generalization_gap", "epochs_since_best", "wasted_seconds"):
         assert any(line.startswith(f"trana_job_{name}{{") for line in ours), name
     client.cancel(job)
     ended(client, job)
-    until(lambda: f'job="{identity}"' not in service.scrape(), seconds=30, what="the series are gone")
+    until(lambda: f'job_id="{identity}"' not in service.scrape(), seconds=90, what="the series are gone")

@@ -142,7 +142,7 @@ def test_early_stopping_ends_a_job_and_says_so(client: Client) -> None:
 
 def test_metrics_are_scraped_while_a_job_trains(service: Service, client: Client) -> None:
     job = client.submit(iris(epochs=400))
-    label = f'job="{job.name.removeprefix("jobs/")}"'
+    label = f'job_id="{job.name.removeprefix("jobs/")}"'
     until(lambda: f"trana_job_val_loss{{{label}}}" in service.scrape(), seconds=60, what="the job's series are there")
     shown = service.scrape()
     assert 'trana_jobs{state="RUNNING"} 1.0' in shown

@@ -28,7 +28,9 @@ from trana.jobs.cluster.contract import ClusterSettings, ClusterUnreachable, Fol
 from trana.jobs.controller.loop import Controller
 from trana.jobs.controller.seams import ControllerSettings
 from trana.jobs.domain.changes import Change
-from trana.jobs.metrics import Metrics
+from trana.jobs.domain.job import JobRecord
+from trana.jobs.metrics.live import Known
+from trana.jobs.metrics.metrics import Metrics
 from trana.jobs.scheduling.ledger import Node
 from trana.jobs.settings import EMBEDDED, Settings, SettingsError
 from trana.jobs.store.store import Store
@@ -88,6 +90,7 @@ async def serve(settings: Settings) -> None:
             cluster=cluster,
             bell=wakeups.controller,
             clock=clock,
+            observer=metrics,
             settings=ControllerSettings(
                 jobs_folder=jobs_folder,
                 bundles_folder=bundles_folder,
@@ -104,7 +107,13 @@ async def serve(settings: Settings) -> None:
         shelf.tidy()
         admission = Admission(shelf=shelf, jobs_folder=jobs_folder, allow_code=settings.allow_code)
         service = JobService(
-            store=store, wakeups=wakeups, nodes=nodes, clock=clock, jobs_folder=jobs_folder, admission=admission
+            store=store,
+            wakeups=wakeups,
+            nodes=nodes,
+            clock=clock,
+            jobs_folder=jobs_folder,
+            admission=admission,
+            on_delivery=metrics.delivered,
         )
         bundles = BundleService(shelf=shelf, allow_code=settings.allow_code)
         server = Server(service, bundles, observer=metrics.rpc, listen=settings.listen)
@@ -131,7 +140,7 @@ def _on_signal(stop: asyncio.Event) -> None:
 
 async def _memory(settings: Settings, wakeups: Wakeups, stack: AsyncExitStack) -> tuple[Metrics, Store]:
     """The store, and the metrics that follow it."""
-    metrics = Metrics()
+    metrics = Metrics(clock)
 
     def on_change(change: Change) -> None:
         metrics.changed(change)
@@ -141,13 +150,20 @@ async def _memory(settings: Settings, wakeups: Wakeups, stack: AsyncExitStack) -
         settings.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"cannot use --home {settings.folder}: {error.strerror}") from error
-    store = await Store.open(settings.folder / "trana.db", on_change=on_change)
+    store = await Store.open(settings.folder / "trana.db", on_change=on_change, observe=metrics.operated)
     stack.push_async_callback(store.close)
-    live = await store.live_jobs()
-    last = [await store.epochs(record.id, after=record.epoch - 1, limit=1) for record in live]
-    epochs = [epoch[0] if epoch else None for epoch in last]
-    metrics.restore(await store.count_by_state(), zip(live, epochs, strict=True))
+    live = [await _known(store, record) for record in await store.live_jobs()]
+    metrics.restore(await store.count_by_state(), live)
     return metrics, store
+
+
+async def _known(store: Store, record: JobRecord) -> Known:
+    """What the store has of a job that lives; of one that has not started yet, its row."""
+    if not record.attempt:
+        return Known(record)
+    last = await store.epochs(record.id, after=record.epoch - 1, limit=1)
+    attempt = await store.attempt(record.key)
+    return Known(record, last[0] if last else None, attempt, await store.checkpoints(record.id))
 
 
 def _cluster_settings(settings: Settings) -> ClusterSettings:

@@ -19,7 +19,7 @@ from trana.jobs.bundles.shelf import Shelf
 from trana.jobs.domain import changes
 from trana.jobs.domain.attempt import AttemptRecord
 from trana.jobs.domain.job import JobRecord
-from trana.jobs.metrics import Metrics
+from trana.jobs.metrics.metrics import Metrics
 from trana.jobs.scheduling.ledger import Node
 from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Wakeups
@@ -49,6 +49,7 @@ class Site:
             clock=self.clock,
             jobs_folder=self.jobs_folder,
             admission=Admission(shelf=shelf, jobs_folder=self.jobs_folder, allow_code=allow_code),
+            on_delivery=metrics.delivered,
         )
         self.bundle_service = BundleService(shelf=shelf, allow_code=allow_code)
         self.server = Server(self.service, self.bundle_service, observer=metrics.rpc, listen="127.0.0.1:0")
@@ -80,14 +81,17 @@ class Site:
 @asynccontextmanager
 async def serving(folder: Path, *, allow_code: bool = True) -> AsyncIterator[Site]:
     """A site whose files lie in `folder`."""
-    metrics, wakeups = Metrics(), Wakeups()
+    sites: list[Site] = []
+    # The metrics look at the site's clock, and do not set it on.
+    metrics, wakeups = Metrics(lambda: later(sites[0].seconds if sites else 0.0)), Wakeups()
 
     def on_change(change: changes.Change) -> None:
         metrics.changed(change)
         wakeups.ring_job(change.record.id)
 
-    store = await Store.open(folder / "trana.db", on_change=on_change)
+    store = await Store.open(folder / "trana.db", on_change=on_change, observe=metrics.operated)
     site = Site(store, metrics, wakeups, folder, allow_code=allow_code)
+    sites.append(site)
     await site.open()
     yield site
     await site.channel.close()

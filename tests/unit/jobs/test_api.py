@@ -16,7 +16,8 @@ from trana.jobs.api.errors import CODES
 from trana.jobs.api.server import SERVICE, Server
 from trana.jobs.domain import changes, states
 from trana.jobs.domain.errors import TranaError
-from trana.jobs.metrics import Metrics
+from trana.jobs.metrics.live import Known
+from trana.jobs.metrics.metrics import Metrics
 from trana.jobs.store.store import Request
 from trana.v1 import job_service_pb2 as api
 from trana.v1.job_pb2 import JobSpec
@@ -287,11 +288,11 @@ async def test_metrics_follow_jobs_and_calls(site: Site) -> None:
         'trana_jobs{state="RUNNING"} 1.0',
         'trana_jobs{state="QUEUED"} 0.0',
         "trana_jobs_submitted_total 1.0",
-        'trana_job_val_loss{job="a"} 0.25',
-        'trana_job_best_val_loss{job="a"} 0.25',
-        'trana_job_epoch{job="a"} 1.0',
+        'trana_job_val_loss{job_id="a"} 0.25',
+        'trana_job_best_val_loss{job_id="a"} 0.25',
+        'trana_job_epoch{job_id="a"} 1.0',
         "trana_submit_to_first_step_seconds_count 1.0",
-        "trana_queue_wait_seconds_count 1.0",
+        'trana_queue_wait_seconds_count{priority="normal"} 1.0',
         f'grpc_server_handled_total{{grpc_code="OK",grpc_method="CreateJob",{LABELS}}} 1.0',
         f'grpc_server_handled_total{{grpc_code="NotFound",grpc_method="GetJob",{LABELS}}} 1.0',
     )
@@ -302,7 +303,7 @@ async def test_metrics_follow_jobs_and_calls(site: Site) -> None:
     await site.stub.CancelJob(api.CancelJobRequest(name="jobs/a"))
     await site.store.update("a", lambda job, _: changes.moved(job, states.CANCELLED, now=later(9)))
     after = generate_latest(site.metrics.registry).decode()
-    assert 'job="a"' not in after
+    assert 'trana_job_val_loss{job_id="a"} 0.25' in after
     assert 'trana_jobs_ended_total{cause="NONE",state="CANCELLED"} 1.0' in after
 
 
@@ -310,10 +311,10 @@ async def test_metrics_of_a_new_process_begin_where_the_store_is(site: Site) -> 
     await site.store.create_job(changes.created(record("b", state=states.RUNNING, attempt=1)), Request("", "x"))
     fresh = Metrics()
     live = await site.store.live_jobs()
-    fresh.restore(await site.store.count_by_state(), [(job, None) for job in live])
+    fresh.restore(await site.store.count_by_state(), map(Known, live))
     shown = generate_latest(fresh.registry).decode()
     assert 'trana_jobs{state="RUNNING"} 1.0' in shown
-    assert 'trana_job_epoch{job="b"} 0.0' in shown
+    assert 'trana_job_epoch{job_id="b"} 0.0' in shown
 
 
 async def test_second_service_on_the_same_address_fails(site: Site) -> None:

@@ -17,6 +17,7 @@ from trana.jobs.controller.seams import ControllerSettings
 from trana.jobs.domain import changes, states
 from trana.jobs.domain.attempt import AttemptKey, Ending
 from trana.jobs.domain.job import JobRecord
+from trana.jobs.metrics.metrics import Metrics
 from trana.jobs.scheduling.ledger import Gang
 from trana.jobs.store.store import Request, Store
 from trana.jobs.wakeups import Bell
@@ -34,6 +35,7 @@ class House:
         self.store = store
         self.cluster = FakeCluster()
         self.seconds = 10.0
+        self.metrics = Metrics(lambda: later(self.seconds))
         self.folder = folder
         self.controller = self.new_controller()
 
@@ -43,6 +45,7 @@ class House:
             cluster=self.cluster,
             bell=Bell(),
             clock=lambda: later(self.seconds),
+            observer=self.metrics,
             settings=ControllerSettings(
                 jobs_folder=self.folder,
                 bundles_folder=self.folder / "bundles",

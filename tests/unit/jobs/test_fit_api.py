@@ -9,7 +9,8 @@ import grpc
 import pytest
 from prometheus_client import generate_latest
 from trana.jobs.domain import changes, states
-from trana.jobs.metrics import Metrics
+from trana.jobs.metrics.live import Known
+from trana.jobs.metrics.metrics import Metrics
 from trana.v1 import job_service_pb2 as api
 from trana.v1.job_pb2 import Job
 from unit.jobs.records import epoch, first_step, fit, later, result, spec
@@ -112,23 +113,25 @@ async def test_metrics_show_the_verdicts_of_live_jobs(site: Site) -> None:
     await submit(site, "b")
     lines = shown(site.metrics)
     for name in ("UNDETERMINED", "UNDERFITTING", "GOOD_FIT", "OVERFITTING", "DIVERGED"):
-        assert f'trana_job_fit{{job="a",verdict="{name}"}} {float(name == "OVERFITTING")}\n' in lines
-    assert 'trana_job_generalization_gap{job="a"} 0.5\n' in lines
-    assert 'trana_job_epochs_since_best{job="a"} 8.0\n' in lines
-    assert 'trana_job_wasted_seconds{job="a"} 12.5\n' in lines
-    assert 'trana_job_fit{job="b"' not in lines
+        assert f'trana_job_fit{{job_id="a",verdict="{name}"}} {float(name == "OVERFITTING")}\n' in lines
+    assert 'trana_job_generalization_gap{job_id="a"} 0.5\n' in lines
+    assert 'trana_job_epochs_since_best{job_id="a"} 8.0\n' in lines
+    assert 'trana_job_wasted_seconds{job_id="a"} 12.5\n' in lines
+    assert 'trana_job_fit{job_id="b"' not in lines
     # A process that comes after knows it too.
     after = Metrics()
-    after.restore(await site.store.count_by_state(), [(job, None) for job in await site.store.live_jobs()])
-    assert 'trana_job_wasted_seconds{job="a"} 12.5\n' in shown(after)
+    after.restore(await site.store.count_by_state(), map(Known, await site.store.live_jobs()))
+    assert 'trana_job_wasted_seconds{job_id="a"} 12.5\n' in shown(after)
     await site.report("a", result())
     await site.store.update("a", lambda job, _: changes.moved(job, states.SUCCEEDED, now=later(9)))
-    assert 'job="a"' not in shown(site.metrics)
+    assert 'trana_job_wasted_seconds{job_id="a"} 12.5\n' in shown(site.metrics)
+    site.seconds += 60
+    assert 'job_id="a"' not in shown(site.metrics)
 
 
 @pytest.mark.parametrize("gap", [math.nan, math.inf])
 async def test_gap_that_is_not_known_has_no_sample(site: Site, gap: float) -> None:
     await submit(site, "a", fit("DIVERGED", 2, gap=gap))
     lines = shown(site.metrics)
-    assert 'trana_job_fit{job="a",verdict="DIVERGED"} 1.0' in lines
+    assert 'trana_job_fit{job_id="a",verdict="DIVERGED"} 1.0' in lines
     assert "trana_job_generalization_gap{" not in lines

@@ -40,7 +40,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     """Takes jobs and tells what becomes of them. Requests are valid when they arrive here.
 
     `nodes` gives the cluster as it was last seen, None where it never was. Checkpoints of a job lie below its folder
-    in `jobs_folder`. `admission` checks what of a job its spec alone does not tell.
+    in `jobs_folder`. `admission` checks what of a job its spec alone does not tell. `on_delivery` is told, for each
+    event that a watcher has got, how many seconds ago it was recorded.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         clock: Callable[[], datetime],
         jobs_folder: Path,
         admission: Admission,
+        on_delivery: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._store = store
+        self._on_delivery = on_delivery
         self._admission = admission
         self._jobs_folder = jobs_folder
         self._logs = LogStreams(store=store, wakeups=wakeups, jobs_folder=jobs_folder)
@@ -116,7 +119,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         bell = self._wakeups.job(_id(request.name))
         record = await self._store.get_job(_id(request.name))
         yield api.WatchJobResponse(job=record.to_message())
-        after = request.after_sequence
+        after, since = request.after_sequence, self._clock()
         while not self._stopping:
             ticket = bell.ticket
             record, events = await self._store.news(record.id, after=after, limit=EVENTS_AT_ONCE)
@@ -124,6 +127,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             for event in events:
                 after = event.sequence
                 yield api.WatchJobResponse(job=shown, event=event)
+                recorded = event.create_time.ToDatetime(since.tzinfo)
+                # What was history when the watcher came was not on its way to it.
+                if recorded >= since:
+                    self._on_delivery((self._clock() - recorded).total_seconds())
             if record.final and after >= record.sequence:
                 return
             if len(events) < EVENTS_AT_ONCE:

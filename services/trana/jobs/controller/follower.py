@@ -9,7 +9,7 @@ import structlog
 
 from trana.jobs.bundles.shelf import bundle_path
 from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable
-from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings
+from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings, Observer
 from trana.jobs.domain import changes
 from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending
 from trana.jobs.domain.job import JobRecord
@@ -29,12 +29,20 @@ class Follower:
     """One attempt. Save, then act: what it does in the cluster is in the store before."""
 
     def __init__(
-        self, key: AttemptKey, *, store: Store, cluster: ClusterRoom, clock: Clock, settings: ControllerSettings
+        self,
+        key: AttemptKey,
+        *,
+        store: Store,
+        cluster: ClusterRoom,
+        clock: Clock,
+        observer: Observer,
+        settings: ControllerSettings,
     ):
         self._key = key
         self._store = store
         self._cluster = cluster
         self._clock = clock
+        self._observer = observer
         self._settings = settings
         self._log = log.bind(job=key.job, attempt=key.number)
 
@@ -102,6 +110,15 @@ class Follower:
         )
 
     async def _take_in(self, reports: list[tuple[int, Report]]) -> None:
+        """Saves what reports tell; that steps go on within an epoch is told to whoever looks, and not kept."""
+        progress = [report for _, report in reports if report.HasField("step_progress")]
+        if progress:
+            self._observer.stepped(self._key.job, progress[-1])
+        kept = [(number, report) for number, report in reports if not report.HasField("step_progress")]
+        if kept:
+            await self._save_reports(kept)
+
+    async def _save_reports(self, reports: list[tuple[int, Report]]) -> None:
         def decide(record: JobRecord, attempt: AttemptRecord | None) -> changes.Change | None:
             if attempt is None or attempt.key != self._key:
                 return None

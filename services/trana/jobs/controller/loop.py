@@ -12,7 +12,7 @@ import structlog
 
 from trana.jobs.cluster.contract import AttemptGone, ClusterUnreachable
 from trana.jobs.controller.follower import Follower
-from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings
+from trana.jobs.controller.seams import Clock, ClusterRoom, ControllerSettings, Observer
 from trana.jobs.domain import changes, states
 from trana.jobs.domain.attempt import AttemptKey, AttemptRecord
 from trana.jobs.domain.errors import TranaError
@@ -20,6 +20,7 @@ from trana.jobs.domain.job import JobRecord
 from trana.jobs.scheduling.decide import Start, Wait, Waiting, decide, is_due, order
 from trana.jobs.scheduling.demand import demand
 from trana.jobs.scheduling.ledger import Gang, gang_of
+from trana.jobs.scheduling.survey import survey
 from trana.jobs.store.store import Store
 from trana.jobs.wakeups import Bell
 
@@ -33,14 +34,24 @@ Open = Sequence[tuple[JobRecord, AttemptRecord]]
 class Controller:
     """Makes what is stored come true. `step` is one turn of the loop, which tests drive by hand."""
 
-    def __init__(self, *, store: Store, cluster: ClusterRoom, bell: Bell, clock: Clock, settings: ControllerSettings):
+    def __init__(
+        self,
+        *,
+        store: Store,
+        cluster: ClusterRoom,
+        bell: Bell,
+        clock: Clock,
+        observer: Observer,
+        settings: ControllerSettings,
+    ):
         self._store = store
+        self._observer = observer
         self._cluster = cluster
         self._bell = bell
         self._clock = clock
         self._settings = settings
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._next_sweep = clock()
+        self._next_sweep = self._next_look = clock()
         self._asked_to_stop: set[AttemptKey] = set()
         self._asked_for: Sequence[Gang] | None = None
         self._next_asking = clock()
@@ -50,11 +61,14 @@ class Controller:
         try:
             while True:
                 ticket, start = self._bell.ticket, time.monotonic()
+                good = False
                 try:
                     await self.step()
+                    good = True
                 except TranaError as error:
                     # The store is busy or gone for now: nothing was decided, so nothing is lost.
                     log.warning("turn abandoned", error=error.message)
+                self._observer.turned(seconds=time.monotonic() - start, good=good)
                 # A turn looks at every job that lives, and each submission rings the bell: in a burst the loop
                 # rests as long as it worked, and so leaves half of the time to those who submit.
                 await asyncio.sleep(min(time.monotonic() - start, MAX_REST_SECONDS))
@@ -73,6 +87,7 @@ class Controller:
                 await self._cancel(record, opened)
         queue = [record for record in jobs if record.state == states.QUEUED]
         self._check(queue)
+        self._look(queue, opened)
         if queue:
             await self._schedule(queue, opened)
         if self._settings.autoscaling:
@@ -80,7 +95,14 @@ class Controller:
         self._sweep()
 
     def _follow(self, key: AttemptKey, *, start: bool) -> None:
-        follower = Follower(key, store=self._store, cluster=self._cluster, clock=self._clock, settings=self._settings)
+        follower = Follower(
+            key,
+            store=self._store,
+            cluster=self._cluster,
+            clock=self._clock,
+            observer=self._observer,
+            settings=self._settings,
+        )
         self._spawn("follow", str(key), follower.run, start=start)
 
     async def _cancel(self, record: JobRecord, opened: Open) -> None:
@@ -130,12 +152,10 @@ class Controller:
         except ClusterUnreachable:
             await self._say(queue, dict.fromkeys((record.id for record in queue), UNREACHABLE))
             return
-        decisions = decide(
-            self._clock(),
-            [_waiting(job) for job in queue],
-            held=[gang_of(record.spec.resources) for record, _ in opened],
-            nodes=nodes,
-        )
+        held = [gang_of(record.spec.resources) for record, _ in opened]
+        since = time.perf_counter()
+        decisions = decide(self._clock(), [_waiting(job) for job in queue], held=held, nodes=nodes)
+        self._observer.decided(seconds=time.perf_counter() - since)
         await self._say(queue, {wait.job: wait.reason for wait in decisions if isinstance(wait, Wait)})
         for start in decisions:
             if isinstance(start, Start):
@@ -170,6 +190,23 @@ class Controller:
 
         news = [record.id for record in queue if reasons.get(record.id, record.message) != record.message]
         await self._store.update_all(news, say)
+
+    def _look(self, queue: Sequence[JobRecord], opened: Open) -> None:
+        """Looks at the cluster from time to time, whether anything waits or not; a turn does not wait for that."""
+        now = self._clock()
+        if now >= self._next_look:
+            self._next_look = now + timedelta(seconds=self._settings.look_seconds)
+            held = [gang_of(record.spec.resources) for record, _ in opened]
+            waiting = [gang_of(record.spec.resources) for record in queue]
+            self._spawn("look", "cluster", self._survey, held=held, waiting=waiting)
+
+    async def _survey(self, *, held: Sequence[Gang], waiting: Sequence[Gang]) -> None:
+        try:
+            nodes = await self._cluster.nodes()
+        except ClusterUnreachable:
+            self._observer.saw(None)
+            return
+        self._observer.saw(survey(nodes, held=held, waiting=waiting))
 
     def _sweep(self) -> None:
         now = self._clock()

@@ -11,6 +11,8 @@ from typing import Protocol
 from trana.jobs.cluster.contract import AttemptRequest, Check, Poll
 from trana.jobs.domain.attempt import AttemptKey
 from trana.jobs.scheduling.ledger import Gang, Node
+from trana.jobs.scheduling.survey import Survey
+from trana.v1.report_pb2 import Report
 
 Clock = Callable[[], datetime]
 
@@ -51,6 +53,26 @@ class ClusterRoom(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """Is told how the loop fares. Nothing of it is kept, and nothing depends on it."""
+
+    def turned(self, *, seconds: float, good: bool) -> None:
+        """A turn was made, or abandoned."""
+        ...
+
+    def decided(self, *, seconds: float) -> None:
+        """The scheduler decided over the queue."""
+        ...
+
+    def saw(self, survey: Survey | None) -> None:
+        """The cluster was looked at; None where it could not be reached."""
+        ...
+
+    def stepped(self, job: str, report: Report) -> None:
+        """A worker told of steps within an epoch."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
     """Where jobs keep their files, where their code is, and how long things may take, seconds.
@@ -69,6 +91,7 @@ class ControllerSettings:
     poll_seconds: float = 10.0
     tick_seconds: float = 1.0
     sweep_seconds: float = 15.0
+    look_seconds: float = 5.0
     check_timeout_seconds: float = 600.0
     max_checks: int = 4
     autoscaling: bool = False

@@ -76,6 +76,10 @@ class Ledger:
             # More is held than the nodes that are left have: nothing else may start until that is over.
             self._take(next(iter(self._free)), gang, left)
 
+    def room(self, gang: Gang) -> int:
+        """Workers of the size of `gang`'s that have a place now, however many it has."""
+        return sum(self._room(name, gang) for name in self._free)
+
     def free(self) -> tuple[float, float]:
         """CPUs and GPUs that nobody holds, over all nodes."""
         cpus = sum(max(0.0, cpus) for cpus, _ in self._free.values())

@@ -22,6 +22,7 @@ from trana.jobs.domain.states import LIVE, short_name
 from trana.jobs.store import schema
 from trana.jobs.store.engine import Database
 from trana.jobs.store.rows import to_record, to_row
+from trana.jobs.store.timing import Observe, nobody, timed
 from trana.v1.checkpoint_pb2 import Checkpoint
 from trana.v1.epoch_pb2 import Epoch
 from trana.v1.event_pb2 import Event
@@ -52,25 +53,29 @@ class PageKey:
 class Store:
     """Jobs, their networks, attempts, events, epochs and checkpoints."""
 
-    def __init__(self, database: Database, on_change: Callable[[Change], None] | None) -> None:
+    def __init__(self, database: Database, on_change: Callable[[Change], None] | None, observe: Observe) -> None:
+        self.observe = observe
         self._database = database
         self._on_change = on_change
 
     @classmethod
-    async def open(cls, path: Path, *, on_change: Callable[[Change], None] | None = None) -> Self:
+    async def open(
+        cls, path: Path, *, on_change: Callable[[Change], None] | None = None, observe: Observe = nobody
+    ) -> Self:
         """Opens the database at `path`, making it and its tables where they are not there.
 
-        `on_change` is called with every change once it is durable.
+        `on_change` is called with every change once it is durable, `observe` after each operation.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         database = Database(path)
         await database.migrate()
-        return cls(database, on_change)
+        return cls(database, on_change, observe)
 
     async def close(self) -> None:
         """Closes the database; what was committed is on the disk."""
         await self._database.close()
 
+    @timed
     async def create_job(self, change: Change, request: Request) -> tuple[JobRecord, bool]:
         """Inserts a new job; returns it and whether it is new, or the one that the same request made before.
 
@@ -93,6 +98,7 @@ class Store:
         self._tell(change)
         return change.record, True
 
+    @timed
     async def find_request(self, request: Request) -> JobRecord | None:
         """The job that this request made before.
 
@@ -104,6 +110,7 @@ class Store:
         async with self._database.read() as connection:
             return await _request(connection, request)
 
+    @timed
     async def update(self, job: str, decide: Decide) -> tuple[JobRecord, Change | None]:
         """Reads a job and its current attempt, lets `decide` say what shall become of them, and writes that.
 
@@ -111,9 +118,10 @@ class Store:
             JobNotFound: there is no such job.
             StaleJob: another writer came between, which only a second control plane could be.
         """
-        [(record, change)] = await self.update_all([job], decide)
+        [(record, change)] = await _unbroken(self._update_all([job], decide))
         return record, change
 
+    @timed
     async def update_all(self, jobs: Sequence[str], decide: Decide) -> list[tuple[JobRecord, Change | None]]:
         """Does for each job what `update` does for one, in a single transaction: all of it or nothing.
 
@@ -135,6 +143,7 @@ class Store:
         if self._on_change is not None:
             self._on_change(change)
 
+    @timed
     async def mark_removed(self, key: AttemptKey) -> None:
         """Nothing of the attempt is left in the cluster."""
         row = schema.attempts.c
@@ -142,6 +151,7 @@ class Store:
             where = and_(row.job == key.job, row.number == key.number)
             await connection.execute(update(schema.attempts).where(where).values(removed=True))
 
+    @timed
     async def get_job(self, job: str) -> JobRecord:
         """The job.
 
@@ -154,6 +164,7 @@ class Store:
             raise JobNotFound(job)
         return record
 
+    @timed
     async def list_jobs(self, terms: Sequence[Term], *, limit: int, after: PageKey | None) -> list[JobRecord]:
         """Jobs that all terms select, newest first, at most `limit`, behind `after`."""
         row = schema.jobs.c
@@ -163,17 +174,20 @@ class Store:
             query = query.where(or_(row.create_time < after.create_time, older))
         return await self._records(query.order_by(row.create_time.desc(), row.id.desc()).limit(limit))
 
+    @timed
     async def live_jobs(self) -> list[JobRecord]:
         """Every job that is not in a final state, the oldest first."""
         names = [short_name(state) for state in LIVE]
         query = select(schema.jobs).where(schema.jobs.c.state.in_(names))
         return await self._records(query.order_by(schema.jobs.c.create_time, schema.jobs.c.id))
 
+    @timed
     async def attempt(self, key: AttemptKey) -> AttemptRecord | None:
         """The attempt, or None."""
         async with self._database.read() as connection:
             return await _attempt(connection, key)
 
+    @timed
     async def unremoved_attempts(self) -> list[tuple[JobRecord, AttemptRecord]]:
         """Every attempt of which something may be left in the cluster, with its job."""
         query = select(schema.attempts).where(schema.attempts.c.removed.is_(False))
@@ -182,12 +196,14 @@ class Store:
             pairs = [(await _job(connection, row["job"]), _to_attempt(row)) for row in rows]
         return [(record, attempt) for record, attempt in pairs if record is not None]
 
+    @timed
     async def count_by_state(self) -> dict[str, int]:
         """Jobs in each state, by short name."""
         query = select(schema.jobs.c.state, func.count()).group_by(schema.jobs.c.state)
         async with self._database.read() as connection:
             return {row[0]: row[1] for row in await connection.execute(query)}
 
+    @timed
     async def layers(self, job: str) -> list[BuiltLayer]:
         """The network of a job as it was built, empty before that."""
         async with self._database.read() as connection:
@@ -195,11 +211,13 @@ class Store:
             payload = (await connection.execute(select(row.payload).where(row.job == job))).scalar()
         return [] if payload is None else list(FirstStep.FromString(payload).layers)
 
+    @timed
     async def events(self, job: str, *, after: int, limit: int) -> list[Event]:
         """Events of a job with a greater sequence number than `after`, in order."""
         async with self._database.read() as connection:
             return await _events(connection, job, after=after, limit=limit)
 
+    @timed
     async def news(self, job: str, *, after: int, limit: int) -> tuple[JobRecord, list[Event]]:
         """A job and its events behind `after`, as they were at one moment.
 
@@ -212,6 +230,7 @@ class Store:
                 raise JobNotFound(job)
             return record, await _events(connection, job, after=after, limit=limit)
 
+    @timed
     async def epochs(self, job: str, *, after: int, limit: int) -> list[Epoch]:
         """Epochs of a job behind epoch `after`, in order."""
         row = schema.epochs.c
@@ -219,6 +238,7 @@ class Store:
         async with self._database.read() as connection:
             return [Epoch.FromString(data) for data in await connection.scalars(query.limit(limit))]
 
+    @timed
     async def checkpoints(self, job: str) -> list[Checkpoint]:
         """The checkpoints of a job: best, then last."""
         row = schema.checkpoints.c
