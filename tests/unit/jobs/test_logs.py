@@ -1,0 +1,372 @@
+"""ReadLogs over a real socket: what is there, what comes, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from trana.jobs.api import log_streams
+from trana.jobs.cluster import output
+from trana.jobs.cluster.log_file import log_path
+from trana.jobs.cluster.output import trim
+from trana.jobs.cluster.stamps import StampWriter, stamps_path
+from trana.jobs.domain import changes
+from trana.jobs.domain.attempt import AttemptKey, AttemptRecord, Ending
+from trana.jobs.domain.job import JobRecord
+from trana.v1 import job_service_pb2 as api
+from trana.v1.cause_pb2 import Cause
+from trana.v1.job_pb2 import JobState
+from trana.v1.log_pb2 import LogEntry, LogPosition
+from unit.jobs.records import epoch, first_step, later, spec
+from unit.jobs.served import Site, first, refused, serving
+
+LOST = Ending(Cause.CAUSE_WORKER_LOST, "a worker died")
+WAIT_SECONDS = 5.0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_streams, "LOOK_SECONDS", (0.005, 0.01))
+    monkeypatch.setattr(log_streams, "LAST_WORDS_SECONDS", 0.02)
+
+
+# An attempt that ends well but has no result: the job has FAILED, and no other attempt is made.
+OVER = Ending()
+
+
+class Run:
+    """A job with two workers, whose ranks the test plays."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self.site = site
+        self.folder = folder / "jobs/a"
+        self.stamps: dict[Path, StampWriter] = {}
+
+    async def attempt(self, seconds: float = 0.0) -> None:
+        await self.site.store.update("a", lambda job, _: changes.attempt_started(job, now=later(seconds)))
+
+    async def end(self, ending: Ending, *, seconds: float = 60, removed: bool = True) -> None:
+        def decide(job: JobRecord, attempt: AttemptRecord | None) -> changes.Change | None:
+            assert attempt is not None
+            return changes.attempt_ended(job, attempt, ending, now=later(seconds))
+
+        record, _ = await self.site.store.update("a", decide)
+        if removed:
+            await self.site.store.mark_removed(record.key)
+
+    def log(self, rank: int, attempt: int = 1) -> Path:
+        return log_path(self.folder, attempt=attempt, rank=rank)
+
+    def write(self, rank: int, text: str | bytes, *, seconds: float | None = None, attempt: int = 1) -> None:
+        """A rank writes, and where the second is told its look at the log comes right after."""
+        path = self.log(rank, attempt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
+        if seconds is not None:
+            if path not in self.stamps:
+                self.stamps[path] = StampWriter(stamps_path(path))
+            self.stamps[path].note(path.stat().st_size, left_out=0, now=later(seconds).timestamp())
+
+    async def until_nobody_reads(self) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while self.site.service._logs._readers:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+
+    def follow(self, **more: Any) -> Follower:
+        return Follower(self.site.stub.ReadLogs(api.ReadLogsRequest(name="jobs/a", follow=True, **more)))
+
+    async def call(self, **more: Any) -> Any:
+        """The first message."""
+        return await first(self.site.stub.ReadLogs(api.ReadLogsRequest(**{"name": "jobs/a", **more})))
+
+    async def read(self, **more: Any) -> list[LogEntry]:
+        request = api.ReadLogsRequest(name="jobs/a", **more)
+        async with asyncio.timeout(WAIT_SECONDS):
+            return [entry async for response in self.site.stub.ReadLogs(request) for entry in response.entries]
+
+
+@pytest.fixture
+async def run(site: Site, tmp_path: Path) -> Run:
+    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(workers=2), job_id="a"))
+    made = Run(site, tmp_path)
+    # The clock of the site said one second when the job was made.
+    await made.attempt(2)
+    return made
+
+
+def at(seconds: float) -> datetime:
+    """A moment as stamps keep it, in milliseconds."""
+    return later(seconds).replace(microsecond=678_000)
+
+
+class Follower:
+    """A stream that is followed while the test goes on."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._responses = stream.__aiter__()
+        self.entries: list[LogEntry] = []
+
+    async def until(self, seen: Callable[[list[str]], bool]) -> list[str]:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not seen(told(self.entries)):
+                self.entries.extend((await anext(self._responses)).entries)
+        return told(self.entries)
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+    async def rest(self) -> list[str]:
+        async with asyncio.timeout(WAIT_SECONDS):
+            async for response in self._responses:
+                self.entries.extend(response.entries)
+        return told(self.entries)
+
+
+def told(entries: Iterable[LogEntry]) -> list[str]:
+    """Entries in short: `0: text` for a line, `0: -5` for a gap, `epoch` or the state for an event."""
+    shown = []
+    for entry in entries:
+        if entry.HasField("line"):
+            shown.append(f"{entry.line.rank}: {entry.line.text}{'...' if entry.line.continues else ''}")
+        elif entry.HasField("gap"):
+            shown.append(f"{entry.gap.rank}: -{entry.gap.num_bytes}")
+        elif entry.event.HasField("state_change"):
+            shown.append(JobState.Name(entry.event.state_change.to_state).removeprefix("JOB_STATE_"))
+        else:
+            shown.append(str(entry.event.WhichOneof("payload")))
+    return shown
+
+
+async def test_lines_of_all_ranks_and_events_come_in_the_order_of_their_times(run: Run) -> None:
+    run.write(0, "start\n", seconds=3)
+    run.write(1, "hello\nworld\n", seconds=4)
+    await run.site.report("a", first_step(), epoch(1, 0.5))
+    run.write(0, "one\n", seconds=6)
+    entries = await run.read()
+    lines = ["0: start", "1: hello", "1: world", "RUNNING", "epoch", "0: one"]
+    assert told(entries) == ["QUEUED", "STARTING", *lines]
+    assert [entry.time.ToDatetime(UTC) for entry in entries[2:5]] == [at(3), at(4), at(4)]
+    assert told(await run.read(omit_events=True, ranks=[1])) == ["1: hello", "1: world"]
+
+
+async def test_an_end_that_is_followed_is_whole_and_the_last(run: Run) -> None:
+    run.write(0, "one\n", seconds=3)
+    follower = run.follow()
+    assert await follower.until(lambda seen: "0: one" in seen) == ["QUEUED", "STARTING", "0: one"]
+    run.write(1, "un")
+    run.write(0, "two\nthr", seconds=6)
+    await follower.until(lambda seen: "0: two" in seen)
+    run.write(1, "broken\n")
+    await follower.until(lambda seen: "1: unbroken" in seen)
+    await run.end(OVER)
+    run.write(0, "ee")
+    assert (await follower.rest())[3:] == ["0: two", "1: unbroken", "FAILED", "0: three..."]
+
+
+async def test_what_is_written_between_the_end_and_the_removal_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_streams, "LAST_WORDS_SECONDS", 60.0)
+    run.write(0, "one\n", seconds=3)
+    follower = run.follow()
+    await run.end(OVER, removed=False)
+    await follower.until(lambda seen: "FAILED" in seen)
+    run.write(0, "last words\n")
+    await run.site.store.mark_removed(AttemptKey("a", 1))
+    assert (await follower.rest())[-1] == "0: last words"
+
+
+async def test_later_attempts_are_followed_and_one_that_is_asked_for_is_alone(run: Run) -> None:
+    run.write(0, "first try\n", seconds=3)
+    follower, alone = run.follow(), run.follow(attempt=1)
+    await follower.until(lambda seen: "0: first try" in seen)
+    await run.end(LOST, seconds=10)
+    assert (await alone.rest())[-2:] == ["0: first try", "QUEUED"]
+    await run.attempt(20)
+    run.write(0, "second try\n", seconds=23, attempt=2)
+    await follower.until(lambda seen: "0: second try" in seen)
+    await run.end(OVER, seconds=30)
+    events = ["QUEUED", "STARTING", "0: first try", "QUEUED", "STARTING", "0: second try", "FAILED"]
+    assert await follower.rest() == events
+    assert [entry.attempt for entry in follower.entries if entry.HasField("line")] == [1, 2]
+    assert told(await run.read()) == events[4:]
+    assert told(await run.read(attempt=1)) == events[:4]
+
+
+async def test_reading_goes_on_where_it_ended(run: Run) -> None:
+    run.write(0, "a\nb\nc\n", seconds=3)
+    run.write(1, "x\ny\n", seconds=3)
+    whole = await run.read()
+    for seen in range(len(whole) + 1):
+        position = LogPosition(attempt=1)
+        for entry in whole[:seen]:
+            position.after_sequence = max(position.after_sequence, entry.event.sequence)
+            if entry.HasField("line"):
+                position.rank_positions[entry.line.rank] = entry.line.position
+        assert await run.read(resume=position) == whole[seen:]
+
+
+async def test_the_tail_is_the_last_lines_of_each_rank_and_the_events_since(run: Run) -> None:
+    run.write(0, "".join(f"{number}\n" for number in range(20_000)), seconds=3)
+    await run.site.report("a", first_step(), epoch(1, 0.5))
+    run.write(0, "20000\n20001\n", seconds=6)
+    run.write(1, "alone\n", seconds=6)
+    assert told(await run.read(tail_lines=2)) == ["0: 20000", "0: 20001", "1: alone"]
+    assert told(await run.read(tail_lines=3)) == ["0: 19999", "RUNNING", "epoch", "0: 20000", "0: 20001", "1: alone"]
+    assert told(await run.read(tail_lines=0, ranks=[0])) == []
+    assert told(await run.read(tail_lines=2, ranks=[1])) == ["1: alone"]
+    follower = run.follow(tail_lines=1, omit_events=True)
+    await follower.until(lambda seen: seen == ["0: 20001", "1: alone"])
+    run.write(0, "more\nand more\n", seconds=7)
+    await follower.until(lambda seen: seen[2:] == ["0: more", "0: and more"])
+
+
+async def test_a_log_that_is_cut_is_followed_without_loss_and_tells_a_late_reader_of_its_gap(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "MAX_BYTES", 2000)
+    monkeypatch.setattr(output, "KEPT_BYTES", 1000)
+    follower, left_out = run.follow(omit_events=True), 0
+    for number in range(20):
+        run.write(0, f"line {number:03}\n" * 50)
+        await follower.until(lambda seen, wanted=50 * (number + 1): len(seen) == wanted)  # type: ignore[misc]
+        left_out = trim(run.log(0), left_out=left_out) or 0
+    assert told(follower.entries) == [f"0: line {number // 50:03}" for number in range(1000)]
+    assert follower.entries[-1].line.position == 9000
+    gap, *rest = await run.read(omit_events=True)
+    assert left_out > 7000
+    assert (gap.gap.num_bytes, gap.gap.position) == (left_out, left_out)
+    assert told(rest) == told(follower.entries)[-len(rest) :]
+    # Who went away before the cut learns how much was dropped meanwhile, and no more.
+    late = await run.read(omit_events=True, resume=LogPosition(attempt=1, rank_positions={0: 900}))
+    assert late[0].gap.num_bytes == left_out - 900
+    assert late[1:] == rest
+
+
+async def test_bytes_that_are_no_text_and_endless_lines_do_no_harm(run: Run) -> None:
+    run.write(0, b":actor_name:Rank\n\xff\xfe\x00ok\n" + "ü".encode() * 20_000 + b"\n\nend\n", seconds=3)
+    entries = await run.read(omit_events=True)
+    texts = [entry.line.text for entry in entries]
+    assert texts[0] == "\ufffd\ufffd\x00ok"
+    assert texts[-2:] == ["", "end"]
+    assert "".join(texts[1:-2]) == "ü" * 20_000
+    assert [entry.line.continues for entry in entries[1:-2]] == [True, True, False]
+
+
+async def test_a_log_without_times_is_read_without_times(run: Run) -> None:
+    run.write(0, "old\n")
+    [entry] = await run.read(omit_events=True)
+    assert not entry.HasField("time")
+
+
+async def test_a_job_that_waits_is_followed_from_its_first_event(site: Site, tmp_path: Path) -> None:
+    await site.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
+    run = Run(site, tmp_path)
+    assert told(await run.read()) == ["QUEUED"]
+    follower = run.follow()
+    await follower.until(lambda seen: seen == ["QUEUED"])
+    await run.attempt(2)
+    run.write(0, "begun\n", seconds=3)
+    await follower.until(lambda seen: "0: begun" in seen)
+    await site.stub.CancelJob(api.CancelJobRequest(name="jobs/a"))
+    await run.end(OVER, seconds=9)
+    assert (await follower.rest())[-1] == "CANCELLED"
+
+
+async def test_logs_are_there_after_a_restart_of_the_service(tmp_path: Path) -> None:
+    async with serving(tmp_path) as before:
+        await before.stub.CreateJob(api.CreateJobRequest(spec=spec(), job_id="a"))
+        run = Run(before, tmp_path)
+        await run.attempt(2)
+        run.write(0, "kept\n", seconds=3)
+        await run.end(OVER)
+        told_before = await run.read()
+    async with serving(tmp_path) as after:
+        assert await Run(after, tmp_path).read() == told_before
+    assert told(told_before) == ["QUEUED", "STARTING", "0: kept", "FAILED"]
+
+
+async def test_what_the_job_does_not_have_is_refused(run: Run) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"name": "jobs/../a"}, "name"),
+        ({"attempt": -1}, "attempt"),
+        ({"ranks": [0, 2]}, "ranks[1]"),
+        ({"ranks": [1, 1]}, "ranks"),
+        ({"tail_lines": -1}, "tail_lines"),
+        ({"attempt": 1, "resume": LogPosition(attempt=3)}, "resume.attempt"),
+        ({"resume": LogPosition(rank_positions={0: -1})}, "resume.rank_positions[0]"),
+    ]
+    for request, field in wrong:
+        code, _, details = await refused(run.call(**request))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+        assert [violation.field for violation in details["BadRequest"].field_violations] == [field]
+    missing: list[dict[str, Any]] = [{"name": "jobs/b"}, {"attempt": 2}, {"resume": LogPosition(attempt=2)}]
+    for request in missing:
+        code, _, _ = await refused(run.call(**request))
+        assert code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_logs_that_are_no_longer_kept_are_said_to_be_gone(run: Run) -> None:
+    run.write(0, "first try\n", seconds=3)
+    await run.end(LOST, seconds=10)
+    await run.attempt(20)
+    assert "0: first try" in told(await run.read(attempt=1))
+    shutil.rmtree(run.log(0).parent)
+    code, text, _ = await refused(run.call(attempt=1))
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert "too old to be kept" in text
+
+
+async def test_nothing_but_plain_files_of_the_job_is_read(run: Run, tmp_path: Path) -> None:
+    run.write(1, "mine\n", seconds=3)
+    secret = tmp_path / "secret"
+    secret.write_text("secret\n")
+    run.log(0).symlink_to(secret)
+    os.mkfifo(run.log(2))
+    (run.log(0).parent / "rank-x.log").write_text("no rank\n")
+    assert told(await run.read(omit_events=True)) == ["1: mine"]
+    shutil.rmtree(run.log(0).parent)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "rank-0.log").write_text("secret\n")
+    run.log(0).parent.symlink_to(elsewhere)
+    assert told(await run.read(omit_events=True)) == []
+
+
+async def test_so_many_may_read_and_who_goes_makes_room(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_streams, "MAX_READERS", 1)
+    reader = run.follow()
+    await reader.until(lambda seen: "STARTING" in seen)
+    code, _, details = await refused(run.call())
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details["ErrorInfo"].reason == "TOO_MANY_READERS"
+    assert details["RetryInfo"].retry_delay.seconds
+    reader.cancel()
+    await run.until_nobody_reads()
+    assert "STARTING" in told(await run.read())
+
+
+async def test_a_deadline_ends_a_follower_and_leaves_nothing_behind(run: Run) -> None:
+    stream = run.site.stub.ReadLogs(api.ReadLogsRequest(name="jobs/a", follow=True), timeout=0.1)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await Follower(stream).rest()
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await run.until_nobody_reads()
+
+
+async def test_a_service_that_stops_sends_followers_away_to_resume(run: Run) -> None:
+    follower = run.follow()
+    await follower.until(lambda seen: "STARTING" in seen)
+    run.site.service.stop()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await follower.rest()
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
