@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import runpy
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -36,6 +37,23 @@ def test_pods_to_copy_through_are_valid_and_reach_what_is_there(overlay: str) ->
         assert claims
         assert claims <= set(named(overlay, "PersistentVolumeClaim"))
         assert pod.template["metadata"]["namespace"] == only(overlay, "Namespace")["metadata"]["name"]
+
+
+def test_rules_and_dashboards_are_those_of_prometheus_and_grafana(overlay: str) -> None:
+    if overlay != "production":
+        return
+    folder = ROOT / "deploy/kubernetes/components/monitoring"
+    made = runpy.run_path(str(folder / "generate.py"))["rule_object"]()
+    assert (folder / "rules.yaml").read_text() == made, "run deploy/kubernetes/components/monitoring/generate.py"
+    dashboards = {path.name: path.read_text() for path in (ROOT / "deploy/grafana").glob("*.json")}
+    labelled = {
+        name: text
+        for found in named(overlay, "ConfigMap").values()
+        if found["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
+        for name, text in found["data"].items()
+    }
+    assert dashboards
+    assert labelled == dashboards
 
 
 def test_misspelt_key_would_be_found(overlay: str) -> None:
