@@ -84,7 +84,7 @@ def _overview(made: d.Dashboard) -> None:
 def _fit(made: d.Dashboard) -> None:
     made.with_panel(
         rows(
-            "Overfit now",
+            "Which overfit now",
             "Live jobs that overfit, those that have wasted most first; a click on a job opens its learning curve.",
             [
                 ("", f"{INFO} and on (job_id) {OVERFITS}", ""),

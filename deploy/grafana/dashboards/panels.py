@@ -234,7 +234,9 @@ def board(
     uid: str, title: str, text: str, *, variables: Sequence[d.QueryVariable] = (), since: str = "now-1h"
 ) -> d.Dashboard:
     """An empty dashboard with the variables and the links to the others, which all dashboards of Trana have."""
-    made = d.Dashboard(title).uid(uid).description(text).tags(["trana"]).timezone("browser").readonly()
+    # The second schema is newer; only the first one is provisioned by every Grafana in use.
+    made = d.Dashboard(title)
+    made.uid(uid).description(text).tags(["trana"]).timezone("browser").readonly()
     made.tooltip(dashboard.DashboardCursorSync.CROSSHAIR).refresh("30s").time(since, "now")
     for each in (datasource(), *variables):
         made.with_variable(each)
