@@ -183,16 +183,20 @@ class Service(job_service_pb2_grpc.JobServiceServicer, bundle_service_pb2_grpc.B
         if self.failures:
             self._take(request, context)
         yield job_service_pb2.ReadLogsResponse()
-        seen = request.resume.rank_positions
         for number, entry in enumerate(self.log):
-            if entry.line.position and entry.line.position <= seen.get(entry.line.rank, 0):
-                continue
-            if entry.event.sequence and entry.event.sequence <= request.resume.after_sequence:
+            if self._has_seen(request.resume, entry):
                 continue
             if number == self.log_breaks_behind:
                 self.log_breaks_behind = None
                 context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
             yield job_service_pb2.ReadLogsResponse(entries=[entry])
+
+    def _has_seen(self, resume: log_pb2.LogPosition, entry: log_pb2.LogEntry) -> bool:
+        if entry.HasField("event"):
+            return entry.event.sequence <= resume.after_sequence
+        content = entry.line if entry.HasField("line") else entry.gap
+        seen = resume.rank_positions.get(content.rank, 0)
+        return entry.attempt < resume.attempt or (entry.attempt == resume.attempt and content.position <= seen)
 
     def ListEpochs(  # noqa: N802
         self, request: job_service_pb2.ListEpochsRequest, context: Context

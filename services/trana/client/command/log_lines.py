@@ -1,5 +1,7 @@
 """An entry of a log as a line of text."""
 
+import re
+
 from rich.text import Text
 
 from trana.client.command.lines import describe_event
@@ -11,6 +13,8 @@ from trana.v1 import event_pb2, log_pb2
 _RANK_STYLES = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 _NO_TIME = "--:--:--"
 _WHO_CHARACTERS = len("rank 10")
+# ECMA-48: control sequences, strings such as a window's title, and what else begins with an escape character.
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])")
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -45,8 +49,8 @@ def shown(text: str) -> str:
     Of a progress bar that is the last state; colours and other sequences of control characters are left out.
     """
     last = text.rstrip("\r").rpartition("\r")[2]
-    plain = Text.from_ansi(last).plain if "\x1b" in last else last
-    return "".join(character for character in plain.expandtabs() if character.isprintable())
+    plain = _SEQUENCE.sub("", last).expandtabs()
+    return "".join(character for character in plain if character.isprintable())
 
 
 def _event(event: event_pb2.Event) -> str:
