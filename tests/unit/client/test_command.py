@@ -251,7 +251,9 @@ def test_the_logs_of_a_job_that_failed_are_named(trana: Trana, service: Any, com
     assert "logs" not in trana(command, "iris").stdout
     service.state = job_pb2.JOB_STATE_FAILED
     text = trana(command, "iris").stdout
-    assert re.search(r"^logs +trana --server \S+ logs iris; files in /my home/jobs/iris/logs/attempt-1/$", text, re.MULTILINE)
+    assert re.search(
+        r"^logs +trana --server \S+ logs iris; files in /my home/jobs/iris/logs/attempt-1/$", text, re.MULTILINE
+    )
     service.checkpoint_uri = "s3://bucket/best"
     assert re.search(r"^logs +trana --server \S+ logs iris$", trana(command, "iris").stdout, re.MULTILINE)
 
