@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -53,6 +54,10 @@ class LiveJob:
         """Whether it has workers."""
         state = self.record.state
         return state in HOLDING or (state == states.CANCELLING and self.record.attempt > 0)
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether it ended so long ago that it has been seen."""
+        return self.ended is not None and now - self.ended >= GRACE
 
     def take(self, change: Change) -> None:
         """Follows a change of the job."""
@@ -108,26 +113,25 @@ class LiveJobs:
 
     def __init__(self) -> None:
         self._live: dict[str, LiveJob] = {}
-        self._ended: dict[str, LiveJob] = {}
+        self._ended: deque[LiveJob] = deque(maxlen=MAX_JOBS)
 
     def restore(self, known: Known) -> None:
         """A job that lived when the service started."""
         job = self._live[known.record.id] = LiveJob(known.record, queued=known.record.create_time)
         job.restore(known)
 
-    def take(self, change: Change, *, now: datetime) -> LiveJob:
-        """Follows a change; returns the job as it is after it."""
+    def take(self, change: Change, *, now: datetime) -> None:
+        """Follows a change of a job."""
         record = change.record
         job = self._live.get(record.id) or LiveJob(record, queued=record.create_time)
         job.take(change)
         if record.final:
             job.ended = now
             self._live.pop(record.id, None)
-            self._ended[record.id] = job
+            self._ended.append(job)
         else:
             self._live[record.id] = job
         self._forget(now)
-        return job
 
     def take_progress(self, job: str, report: Report) -> None:
         """Hears of steps within an epoch; of a job that has ended meanwhile, nothing."""
@@ -145,18 +149,16 @@ class LiveJobs:
         Jobs that hold workers come first, then those that wait, the most urgent first, then those that just ended.
         """
         live = self.all()
-        ended = [job for job in list(self._ended.values()) if job.ended is not None and now - job.ended < GRACE]
+        ended = [job for job in list(self._ended) if not job.is_over(now)]
         chosen = live if len(live) <= MAX_JOBS else heapq.nsmallest(MAX_JOBS, live, key=_urgency)
         # The newest of those that ended: an end that was not scraped yet is worth more than one that was.
         room = MAX_JOBS - len(chosen)
         return [*chosen, *(ended[-room:] if room else [])], len(live) - len(chosen)
 
     def _forget(self, now: datetime) -> None:
-        """Lets go of jobs whose grace is over, and of the oldest where too many end: nobody may ever scrape."""
-        for name, job in list(self._ended.items()):
-            if job.ended is None or (now - job.ended < GRACE and len(self._ended) <= MAX_JOBS):
-                return
-            del self._ended[name]
+        """Lets go of jobs whose grace is over; where too many end, the oldest go by themselves."""
+        while self._ended and self._ended[0].is_over(now):
+            self._ended.popleft()
 
 
 def _urgency(job: LiveJob) -> tuple[bool, int, datetime]:
