@@ -208,8 +208,8 @@ def test_attempts_and_restarts_are_counted_by_cause(told: Told) -> None:
     for cause in (Cause.CAUSE_WORKER_LOST, Cause.CAUSE_STORAGE_ERROR, Cause.CAUSE_PREEMPTED):
         told.tell(life.start(1), life.end(Ending(cause, "so it is"), seconds=11))
     told.tell(life.start(1), life.end(Ending(Cause.CAUSE_USER_ERROR, "so it is"), seconds=11))
-    for cause, again in (("WORKER_LOST", 1), ("STORAGE_ERROR", 1), ("PREEMPTED", 1), ("USER_ERROR", 0), ("HUNG", 0)):
-        assert told.value("trana_restarts_total", cause=cause) == again, cause
+    for name, again in (("WORKER_LOST", 1), ("STORAGE_ERROR", 1), ("PREEMPTED", 1), ("USER_ERROR", 0), ("HUNG", 0)):
+        assert told.value("trana_restarts_total", cause=name) == again, name
     assert told.value("trana_attempts_ended_total", cause="USER_ERROR") == 1
     assert told.value("trana_jobs_ended_total", state="FAILED", cause="USER_ERROR") == 1
     assert told.value("trana_attempts_started_total") == 4
