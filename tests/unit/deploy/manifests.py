@@ -40,10 +40,14 @@ class Pod:
 
 @cache
 def rendered(overlay: str) -> tuple[dict[str, Any], ...]:
-    """All objects of an overlay; skips the test where there is no kubectl."""
+    """All objects of an overlay."""
+    return kustomized(ROOT / "deploy/kubernetes/overlays" / overlay)
+
+
+def kustomized(folder: Path) -> tuple[dict[str, Any], ...]:
+    """All objects that a kustomization gives; skips the test where there is no kubectl."""
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed, so no overlay can be rendered")
-    folder = ROOT / "deploy/kubernetes/overlays" / overlay
     done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.load_all(done.stdout, yaml.CSafeLoader))

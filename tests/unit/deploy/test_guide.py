@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
-from unit.deploy.manifests import ROOT
+from unit.deploy.manifests import ROOT, kustomized
 
 GUIDE = (ROOT / "deploy/README.md").read_text()
 
@@ -25,3 +27,15 @@ def test_every_target_in_the_guide_is_made() -> None:
         named += line.split()
     assert len(named) >= 4
     assert set(named) <= targets
+
+
+def test_overlay_of_ones_own_names_registry_and_storage_everywhere(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", GUIDE, re.DOTALL)
+    (tmp_path / "kustomization.yaml").write_text(text.replace("../trana/", os.path.relpath(ROOT, tmp_path) + "/"))
+    found = kustomized(tmp_path)
+    images = re.findall(r"'image': '([^']*)'", str(found))
+    assert len(images) == 4
+    assert all(image.startswith("registry.example.com/trana-") for image in images)
+    claims = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "PersistentVolumeClaim"}
+    classes = {name: spec["storageClassName"] for name, spec in claims.items()}
+    assert classes == {"trana-home": "block", "trana-shared": "shared-files", "trana-data": "shared-files"}

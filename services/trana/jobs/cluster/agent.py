@@ -14,11 +14,9 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 
 from trana.jobs.cluster.attempts import Attempts
 from trana.jobs.cluster.contract import AttemptGone, AttemptRequest, ClusterUnreachable
@@ -26,7 +24,7 @@ from trana.jobs.cluster.environment import MARK
 from trana.jobs.cluster.joining import join, leave, start_embedded, watch
 from trana.jobs.cluster.launch import Launch
 from trana.jobs.cluster.naming import Names
-from trana.jobs.cluster.nodes import capacity, live_nodes
+from trana.jobs.cluster.nodes import ask_for, capacity, live_nodes
 from trana.jobs.cluster.parent import die_with_parent
 from trana.jobs.cluster.preflight import preflight
 from trana.jobs.cluster.protocol import serve
@@ -63,7 +61,7 @@ class Agent:
                 rows = await in_thread(live_nodes, timeout_seconds=self._timeout)
                 return [capacity(row) for row in rows]
             case "ask_for":
-                return await in_thread(partial(request_resources, **parameters), timeout_seconds=self._timeout)
+                return await in_thread(ask_for, parameters["bundles"], timeout_seconds=self._timeout)
             case "attempts":
                 return [[key.job, key.number] for key in await self._attempts.keys()]
             case "start_attempt":

@@ -32,6 +32,14 @@ def capacity(row: dict[str, Any]) -> list[Any]:
     return [name, row["Resources"].get("CPU", 0.0), row["Resources"].get("GPU", 0.0)]
 
 
+def ask_for(bundles: list[dict[str, float]]) -> None:
+    """Tells Ray's autoscaler what the cluster should have room for, in place of what it was told before. Blocks."""
+    # Here, as it brings half of Ray along, which an agent whose cluster does not grow need not wait for.
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=bundles)
+
+
 def on_node(node_id: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Submits a task to a certain node; it holds nothing there and is not tried twice. Returns its reference."""
     place = NodeAffinitySchedulingStrategy(node_id, soft=False)
