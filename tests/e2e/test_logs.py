@@ -1,4 +1,4 @@
-"""The output of two workers, read by the command while they write, and after the service has restarted."""
+"""The output of two workers, read by the command while they write, and after their end."""
 
 from __future__ import annotations
 
@@ -88,3 +88,13 @@ def test_two_workers_are_followed_live_to_the_end_of_their_job(
     states = [text for text in texts if text.isupper()]
     assert states == ["QUEUED", "STARTING", "RUNNING", "FAILED"]
     assert texts.index("STARTING") < texts.index("hello of 0") < texts.index("epoch") < texts.index("FAILED")
+    # It stays, and who watches is told where to look.
+    with trana(service, "logs", job, "--rank", "1", "--no-events", "--tail", "1000") as later:
+        assert later.stdout is not None
+        lines = [line.partition("rank 1   ")[2].rstrip() for line in later.stdout]
+    assert lines == [text for entry, text in zip(seen, texts, strict=True) if entry.get("line", {}).get("rank") == 1]
+    with trana(service, "watch", job) as watching:
+        assert watching.stdout is not None
+        assert (
+            f"logs {job.removeprefix('jobs/')}; files in {service.home}/{job}/logs/attempt-1/" in watching.stdout.read()
+        )

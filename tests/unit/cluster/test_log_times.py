@@ -108,16 +108,32 @@ os.kill(os.getpid(), 9)
 
 def test_what_is_written_while_a_log_is_cut_is_read_after_its_head(tmp_path: Path) -> None:
     log = tmp_path / "rank-0.log"
-    log.write_bytes(b"new\n[trana: 1,000 bytes of output before this line were left out]\nold\nolder\n")
+    log.write_bytes(
+        b"then\n[trana: 1,000 bytes of output before this line were left out, 10 were kept]\nold\nolder\nnow\n"
+    )
     whole = read(log, position=0, max_bytes=100)
     assert whole is not None
-    assert (whole.position, whole.data, whole.extent.end) == (1000, b"new\nold\nolder\n", 1014)
-    for position in range(1000, 1015):
+    assert (whole.position, whole.data, whole.extent.end) == (1000, b"old\nolder\nthen\nnow\n", 1019)
+    for position in range(1000, 1020):
         part = read(log, position=position, max_bytes=3)
         assert part is not None
         assert part.data == whole.data[position - 1000 :][:3]
-    assert tail_position(log, lines=2) == 1004
+    assert tail_position(log, lines=3) == 1004
     assert tail_position(log, lines=100) == 1000
+
+
+def test_however_much_comes_while_a_log_is_cut_its_head_is_found(tmp_path: Path) -> None:
+    log = tmp_path / "rank-0.log"
+    flood = b"x" * 99 + b"\n"
+    log.write_bytes(
+        1000 * flood + b"[trana: 9 bytes of output before this line were left out, 4 were kept]\nold\n" + flood
+    )
+    piece = read(log, position=0, max_bytes=100)
+    assert piece is not None
+    assert (piece.position, piece.data[:4], piece.extent.end) == (9, b"old\n", 9 + 4 + 1001 * 100)
+    # The next cut counts on, and takes the end of what came last.
+    assert output.trim(log, max_bytes=90_000) == 9 + 4 + 1000 * 100
+    assert log.read_bytes().endswith(b" 100 were kept]\n" + flood)
 
 
 def test_the_oldest_attempts_go_when_all_are_too_large_and_the_newest_stays(

@@ -1,7 +1,8 @@
 """The file of a rank's output: where it is, and how it is read while it grows and is cut.
 
 A position counts the bytes that a rank has written since its start. It stays the same when the file is cut, because the
-file tells in a line of its own, its head, how much is missing.
+file tells in a line of its own, its head, how much is missing. Where the rank wrote in the very moment of a cut, this
+stands above the head, although it came after what was kept: readers put it back in its place.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_LEFT_OUT = re.compile(rb"\[trana: ([\d,]+) bytes of output before this line were left out\]\n")
-_HEAD = "[trana: {:,} bytes of output before this line were left out]\n"
+_LEFT_OUT = re.compile(rb"\[trana: ([\d,]+) bytes of output before this line were left out, ([\d,]+) were kept\]\n")
+_HEAD = "[trana: {:,} bytes of output before this line were left out, {:,} were kept]\n"
 _BLOCK_BYTES = 2**16
 _TRIES = 3
 
@@ -26,28 +27,21 @@ class Extent:
 
     Attributes:
         left_out: Bytes that were cut away at the beginning.
-        head_at: Where in the file the line stands that tells so. At its start, unless the rank wrote in the moment in
-            which it was cut.
-        head_bytes: How long that line is; 0 where nothing was cut.
+        parts: Of what is there, in the order in which it was written: where each part begins in the file, and how many
+            bytes it has.
+        changed: When the file was last written to, in seconds since 1970.
         size: Of the file.
-        changed: When it was last written to, in seconds since 1970.
     """
 
     left_out: int
-    head_at: int
-    head_bytes: int
-    size: int
+    parts: tuple[tuple[int, int], ...]
     changed: float
+    size: int
 
     @property
     def end(self) -> int:
         """The position behind the last byte."""
-        return self.left_out + self.size - self.head_bytes
-
-    def offset(self, position: int) -> int:
-        """Where in the file a position is that it holds."""
-        kept = position - self.left_out
-        return kept if kept < self.head_at else kept + self.head_bytes
+        return self.left_out + sum(size for _, size in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +75,9 @@ def rank_of(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def head(left_out: int) -> bytes:
-    """The line that a file begins with where bytes were cut away; empty where none were."""
-    return _HEAD.format(left_out).encode() if left_out else b""
+def head(left_out: int, kept: int) -> bytes:
+    """The line that stands before what was kept when bytes were cut away."""
+    return _HEAD.format(left_out, kept).encode()
 
 
 def read(path: Path, *, position: int, max_bytes: int) -> Piece | None:
@@ -102,14 +96,10 @@ def read(path: Path, *, position: int, max_bytes: int) -> Piece | None:
         for _ in range(_TRIES):
             found = extent_of(file)
             start = max(position, found.left_out)
-            at = found.offset(start)
-            data = os.pread(file, min(max_bytes + found.head_bytes, max(0, found.size - at)), at)
-            if at < found.head_at < at + len(data):
-                cut = found.head_at - at
-                data = data[:cut] + data[cut + found.head_bytes :]
+            data = b"".join(os.pread(file, size, at) for at, size in _span(found, start, max_bytes))
             after = extent_of(file)
-            if (after.left_out, after.head_at) == (found.left_out, found.head_at) and after.size >= found.size:
-                return Piece(start, data[:max_bytes], found)
+            if (after.left_out, after.parts[0]) == (found.left_out, found.parts[0]) and after.size >= found.size:
+                return Piece(start, data, found)
     return None
 
 
@@ -120,7 +110,7 @@ def tail_position(path: Path, *, lines: int) -> int:
         OSError: The file cannot be read.
     """
     with _opened(path) as file:
-        found = extent_of(file) if file is not None else Extent(0, 0, 0, 0, 0.0)
+        found = extent_of(file) if file is not None else Extent(0, (), 0.0, 0)
     start = end = found.end
     missing = lines
     while missing and start > found.left_out:
@@ -154,11 +144,32 @@ def _opened(path: Path) -> Iterator[int | None]:
         os.close(file)
 
 
-def extent_of(file: int) -> Extent:
-    """Which part of a rank's output an open file holds."""
+def extent_of(file: int, *, cut: bool = True) -> Extent:
+    """Which part of a rank's output an open file holds; `cut` is False where it is known never to have been cut."""
     told = _LEFT_OUT.search(os.pread(file, _BLOCK_BYTES, 0))
     state = os.fstat(file)
+    if told is None and cut and state.st_size > _BLOCK_BYTES:
+        # Of a flood much can come in the moment of a cut: Python waits for its lock between two calls of the system.
+        told = _LEFT_OUT.search(os.pread(file, state.st_size, 0))
     if told is None:
-        return Extent(0, 0, 0, state.st_size, state.st_mtime)
-    left_out = int(told[1].replace(b",", b""))
-    return Extent(left_out, told.start(), len(told[0]), state.st_size, state.st_mtime)
+        return Extent(0, ((0, state.st_size),), state.st_mtime, state.st_size)
+    left_out, kept = (int(number.replace(b",", b"")) for number in told.groups())
+    above, below = told.start(), told.end()
+    if below + kept > state.st_size:
+        # It is being written just now.
+        parts: tuple[tuple[int, int], ...] = ((below, max(0, state.st_size - below)),)
+    else:
+        parts = ((below, kept), (0, above), (below + kept, state.st_size - below - kept))
+    return Extent(left_out, parts, state.st_mtime, state.st_size)
+
+
+def _span(extent: Extent, position: int, max_bytes: int) -> Iterator[tuple[int, int]]:
+    """Where in the file the bytes behind a position are: places and sizes."""
+    begin = extent.left_out
+    for at, size in extent.parts:
+        skipped = max(0, position - begin)
+        taken = min(size - skipped, max_bytes)
+        if taken > 0:
+            yield at + skipped, taken
+            max_bytes -= taken
+        begin += size

@@ -108,56 +108,43 @@ def flush() -> None:
             stream.flush()
 
 
-def trim(path: Path, *, left_out: int | None = None, max_bytes: int | None = None) -> int | None:
+def trim(path: Path, *, max_bytes: int | None = None) -> int:
     """Cuts a file that is too long down to its newest part, in place: who writes to its end may go on.
 
-    Of a flood, what is written in the moment between reading and cutting is lost, but counted. A file that is not
-    there stays so.
+    Of a flood, what is written in the moment between reading and cutting is lost.
 
     Args:
-        path: The file.
-        left_out: Bytes that were left out before; None where only the file knows.
+        path: The file; one that is not there stays so.
         max_bytes: What is longer is cut down to half of it; `MAX_BYTES` where None.
 
     Returns:
-        Bytes that have been left out by now; `left_out` where the file is as it was.
+        Bytes that have been left out by now; 0 where nothing was cut now.
     """
+    limit = MAX_BYTES if max_bytes is None else max_bytes
     with suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
-        limit = MAX_BYTES if max_bytes is None else max_bytes
-        if _size(file) <= limit:
-            return left_out
-        if left_out is None:
-            left_out = extent_of(file.fileno()).left_out
-        kept, size = _newest(file, min(KEPT_BYTES, limit // 2))
+        if os.fstat(file.fileno()).st_size <= limit:
+            return 0
+        found = extent_of(file.fileno())
+        kept_bytes = min(KEPT_BYTES, limit // 2)
+        # The part that grows is the last one: what is kept comes from there alone, and so is in order.
+        at, size = found.parts[-1]
+        begin = max(at, found.size - kept_bytes)
+        file.seek(begin)
+        kept = file.read(found.size - begin)
         # From the start of a line, where there is one.
-        kept = kept[kept.find(b"\n") + 1 :]
-        file.truncate(0)
-        # The line that told of the last time was none of the rank's.
-        left_out += size - len(kept) - len(head(left_out))
+        skipped = kept.find(b"\n") + 1
+        left_out = found.end - size + begin - at + skipped
         # To the end, as all others do: whoever wrote just now is not written over.
         appending = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(appending, head(left_out) + kept)
+            # With what came meanwhile, which is less each time.
+            parts = [kept[skipped:], *(file.read(kept_bytes) for _ in range(_TRIES))]
+            file.truncate(0)
+            os.writev(appending, [head(left_out, sum(map(len, parts))), *parts])
         finally:
             os.close(appending)
-    return left_out
-
-
-def _newest(file: io.FileIO, kept_bytes: int) -> tuple[bytes, int]:
-    """The newest part, and the size of all.
-
-    What came while it was read is read too, and that again: then so little can come before the cut that hardly ever
-    anything is lost.
-    """
-    file.seek(-kept_bytes, os.SEEK_END)
-    kept = file.read(kept_bytes)
-    for _ in range(_TRIES):
-        kept += file.read(kept_bytes)
-    return kept, _size(file)
-
-
-def _size(file: io.FileIO) -> int:
-    return os.fstat(file.fileno()).st_size
+        return left_out
+    return 0
 
 
 def tail(path: Path, *, max_lines: int = MAX_LINES) -> list[str]:
@@ -203,14 +190,15 @@ def _shown(line: str) -> str:
 
 
 def _keep(path: Path, stamps: StampWriter, max_bytes: int) -> None:
-    left_out = 0
+    cut = False
     while True:
         time.sleep(LOOK_SECONDS)
         # A full or vanished disk is told by whoever needs it more.
         with suppress(OSError):
-            written = left_out + path.stat().st_size - len(head(left_out))
-            stamps.note(written, left_out=left_out, now=time.time())
-            left_out = trim(path, left_out=left_out, max_bytes=max_bytes) or 0
+            with path.open("rb") as file:
+                found = extent_of(file.fileno(), cut=cut)
+            stamps.note(found.end, left_out=found.left_out, now=time.time())
+            cut = trim(path, max_bytes=max_bytes) > 0 or cut
 
 
 def _watch_exit() -> None:

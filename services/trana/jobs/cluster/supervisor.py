@@ -114,7 +114,8 @@ class Supervisor:
     def _trim_logs(self) -> None:
         """A rank that wrote to the end had no time left to."""
         if self._request.folder:
-            prune(self._request.folder)
+            with contextlib.suppress(OSError):
+                prune(self._request.folder)
         for number in range(len(self._ranks)):
             if log := self._log(number):
                 with contextlib.suppress(OSError):  # the ending matters more
