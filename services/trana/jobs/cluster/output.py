@@ -132,7 +132,7 @@ def trim(path: Path, *, max_bytes: int | None = None) -> int:
         file.seek(begin)
         kept = file.read(found.size - begin)
         # From the start of a line, where there is one.
-        skipped = kept.find(b"\n") + 1
+        skipped = kept.find(b"\n") + 1 if begin > at else 0
         left_out = found.end - size + begin - at + skipped
         # To the end, as all others do: whoever wrote just now is not written over.
         appending = os.open(path, os.O_WRONLY | os.O_APPEND)
