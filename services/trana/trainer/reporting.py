@@ -90,7 +90,7 @@ class Reporter:
         self, progress: Progress, reason: report_pb2.StopReason.ValueType, metrics: Mapping[str, float]
     ) -> report_pb2.TrainingResult:
         """Reports and returns how the training ended."""
-        result = report_pb2.TrainingResult(stop_reason=reason, test_metrics=metrics)
+        result = report_pb2.TrainingResult(stop_reason=reason, test_metrics=metrics, last_epoch=progress.epoch)
         if progress.best is not None:
             result.best_epoch = progress.best.epoch
             result.best_val_loss = progress.best.val_loss

@@ -29,7 +29,7 @@ from trana.v1 import fit_pb2 as trana_dot_v1_dot_fit__pb2
 from trana.v1 import layer_pb2 as trana_dot_v1_dot_layer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trana/v1/report.proto\x12\x08trana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19trana/v1/checkpoint.proto\x1a\x14trana/v1/epoch.proto\x1a\x12trana/v1/fit.proto\x1a\x14trana/v1/layer.proto\"\xbf\x02\n\x06Report\x12/\n\x0b\x63reate_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\nfirst_step\x18\x02 \x01(\x0b\x32\x13.trana.v1.FirstStepH\x00\x12 \n\x05\x65poch\x18\x03 \x01(\x0b\x32\x0f.trana.v1.EpochH\x00\x12*\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x14.trana.v1.CheckpointH\x00\x12*\n\x06result\x18\x05 \x01(\x0b\x32\x18.trana.v1.TrainingResultH\x00\x12#\n\x03\x66it\x18\x06 \x01(\x0b\x32\x14.trana.v1.FitVerdictH\x00\x12/\n\rstep_progress\x18\x07 \x01(\x0b\x32\x16.trana.v1.StepProgressH\x00\x42\t\n\x07payload\"+\n\x0cStepProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\"\xa2\x01\n\tFirstStep\x12\x1a\n\x12resumed_from_epoch\x18\x01 \x01(\x05\x12\x16\n\x0enum_parameters\x18\x02 \x01(\x03\x12\x11\n\tnum_train\x18\x03 \x01(\x03\x12\x16\n\x0enum_validation\x18\x04 \x01(\x03\x12\x10\n\x08num_test\x18\x05 \x01(\x03\x12$\n\x06layers\x18\x06 \x03(\x0b\x32\x14.trana.v1.BuiltLayer\"\xf2\x01\n\x0eTrainingResult\x12)\n\x0bstop_reason\x18\x01 \x01(\x0e\x32\x14.trana.v1.StopReason\x12\x12\n\nbest_epoch\x18\x02 \x01(\x05\x12\x1a\n\rbest_val_loss\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12?\n\x0ctest_metrics\x18\x04 \x03(\x0b\x32).trana.v1.TrainingResult.TestMetricsEntry\x1a\x32\n\x10TestMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x10\n\x0e_best_val_loss*\x9a\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17STOP_REASON_EPOCHS_DONE\x10\x01\x12\x1e\n\x1aSTOP_REASON_EARLY_STOPPING\x10\x02\x12\x19\n\x15STOP_REASON_REQUESTED\x10\x03\x12\x17\n\x13STOP_REASON_VERDICT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trana/v1/report.proto\x12\x08trana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19trana/v1/checkpoint.proto\x1a\x14trana/v1/epoch.proto\x1a\x12trana/v1/fit.proto\x1a\x14trana/v1/layer.proto\"\xbf\x02\n\x06Report\x12/\n\x0b\x63reate_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\nfirst_step\x18\x02 \x01(\x0b\x32\x13.trana.v1.FirstStepH\x00\x12 \n\x05\x65poch\x18\x03 \x01(\x0b\x32\x0f.trana.v1.EpochH\x00\x12*\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x14.trana.v1.CheckpointH\x00\x12*\n\x06result\x18\x05 \x01(\x0b\x32\x18.trana.v1.TrainingResultH\x00\x12#\n\x03\x66it\x18\x06 \x01(\x0b\x32\x14.trana.v1.FitVerdictH\x00\x12/\n\rstep_progress\x18\x07 \x01(\x0b\x32\x16.trana.v1.StepProgressH\x00\x42\t\n\x07payload\"+\n\x0cStepProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\"\xa2\x01\n\tFirstStep\x12\x1a\n\x12resumed_from_epoch\x18\x01 \x01(\x05\x12\x16\n\x0enum_parameters\x18\x02 \x01(\x03\x12\x11\n\tnum_train\x18\x03 \x01(\x03\x12\x16\n\x0enum_validation\x18\x04 \x01(\x03\x12\x10\n\x08num_test\x18\x05 \x01(\x03\x12$\n\x06layers\x18\x06 \x03(\x0b\x32\x14.trana.v1.BuiltLayer\"\x86\x02\n\x0eTrainingResult\x12)\n\x0bstop_reason\x18\x01 \x01(\x0e\x32\x14.trana.v1.StopReason\x12\x12\n\nbest_epoch\x18\x02 \x01(\x05\x12\x1a\n\rbest_val_loss\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12?\n\x0ctest_metrics\x18\x04 \x03(\x0b\x32).trana.v1.TrainingResult.TestMetricsEntry\x12\x12\n\nlast_epoch\x18\x05 \x01(\x05\x1a\x32\n\x10TestMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x10\n\x0e_best_val_loss*\x9a\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17STOP_REASON_EPOCHS_DONE\x10\x01\x12\x1e\n\x1aSTOP_REASON_EARLY_STOPPING\x10\x02\x12\x19\n\x15STOP_REASON_REQUESTED\x10\x03\x12\x17\n\x13STOP_REASON_VERDICT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRAININGRESULT_TESTMETRICSENTRY']._loaded_options = None
   _globals['_TRAININGRESULT_TESTMETRICSENTRY']._serialized_options = b'8\001'
-  _globals['_STOPREASON']._serialized_start=937
-  _globals['_STOPREASON']._serialized_end=1091
+  _globals['_STOPREASON']._serialized_start=957
+  _globals['_STOPREASON']._serialized_end=1111
   _globals['_REPORT']._serialized_start=160
   _globals['_REPORT']._serialized_end=479
   _globals['_STEPPROGRESS']._serialized_start=481
@@ -47,7 +47,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FIRSTSTEP']._serialized_start=527
   _globals['_FIRSTSTEP']._serialized_end=689
   _globals['_TRAININGRESULT']._serialized_start=692
-  _globals['_TRAININGRESULT']._serialized_end=934
-  _globals['_TRAININGRESULT_TESTMETRICSENTRY']._serialized_start=866
-  _globals['_TRAININGRESULT_TESTMETRICSENTRY']._serialized_end=916
+  _globals['_TRAININGRESULT']._serialized_end=954
+  _globals['_TRAININGRESULT_TESTMETRICSENTRY']._serialized_start=886
+  _globals['_TRAININGRESULT_TESTMETRICSENTRY']._serialized_end=936
 # @@protoc_insertion_point(module_scope)

@@ -218,12 +218,17 @@ class TrainingResult(_message.Message):
     BEST_EPOCH_FIELD_NUMBER: _builtins.int
     BEST_VAL_LOSS_FIELD_NUMBER: _builtins.int
     TEST_METRICS_FIELD_NUMBER: _builtins.int
+    LAST_EPOCH_FIELD_NUMBER: _builtins.int
     stop_reason: Global___StopReason.ValueType
     """Output only. Which rule ended it."""
     best_epoch: _builtins.int
     """Output only. The epoch with the lowest validation loss, from 1; 0 where none was finished."""
     best_val_loss: _builtins.float
     """Output only. The lowest validation loss."""
+    last_epoch: _builtins.int
+    """Output only. The epoch after which it ended, from 1; 0 where none was finished. A resumed attempt may end before one
+    that an earlier attempt had reached.
+    """
     @_builtins.property
     def test_metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Output only. Loss and further measures of the best weights on the test split, such as "test_loss" and "test_accuracy"."""
@@ -235,10 +240,11 @@ class TrainingResult(_message.Message):
         best_epoch: _builtins.int = ...,
         best_val_loss: _builtins.float | None = ...,
         test_metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        last_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_val_loss", b"_best_val_loss", "best_val_loss", b"best_val_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_val_loss", b"_best_val_loss", "best_epoch", b"best_epoch", "best_val_loss", b"best_val_loss", "stop_reason", b"stop_reason", "test_metrics", b"test_metrics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_val_loss", b"_best_val_loss", "best_epoch", b"best_epoch", "best_val_loss", b"best_val_loss", "last_epoch", b"last_epoch", "stop_reason", b"stop_reason", "test_metrics", b"test_metrics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_val_loss: _TypeAlias = _typing.Literal["best_val_loss"]  # noqa: Y015
     _WhichOneofArgType__best_val_loss: _TypeAlias = _typing.Literal["_best_val_loss", b"_best_val_loss"]  # noqa: Y015

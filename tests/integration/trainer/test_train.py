@@ -197,6 +197,7 @@ def test_stop_is_heard_at_the_end_of_the_epoch_and_keeps_it(tmp_path: Path) -> N
     stopped = run(spec, tmp_path, stop_after=3)
     assert stopped.result.stop_reason == report_pb2.STOP_REASON_REQUESTED
     assert len(stopped.epochs) <= 4
+    assert stopped.result.last_epoch == len(stopped.epochs)
     assert not stopped.result.test_metrics
     resumed = run(make_spec(epochs=50), tmp_path, attempt=2, stop_after=len(stopped.epochs) + 1)
     assert resumed.epochs[: len(stopped.epochs)] == stopped.epochs

@@ -73,6 +73,6 @@ def fit(label: str, number: int, **changed: Any) -> Report:
     return Report(fit=FitVerdict(label=FitLabel.Value(f"FIT_LABEL_{label}"), epoch=number, **values))
 
 
-def result(reason: StopReason.ValueType = StopReason.STOP_REASON_UNSPECIFIED) -> Report:
+def result(reason: StopReason.ValueType = StopReason.STOP_REASON_UNSPECIFIED, *, last_epoch: int = 0) -> Report:
     """The report of a training that came to its end."""
-    return Report(result=TrainingResult(best_epoch=2, best_val_loss=0.25, stop_reason=reason))
+    return Report(result=TrainingResult(best_epoch=2, best_val_loss=0.25, stop_reason=reason, last_epoch=last_epoch))

@@ -47,14 +47,20 @@ def test_verdicts_and_epochs_share_one_numbering() -> None:
     assert [event.WhichOneof("payload") for event in change.events] == ["epoch", "fit", "epoch", "fit"]
 
 
-def test_undetermined_is_news_only_where_something_else_was_said_before() -> None:
-    change = take_in(RUNNING, fit("UNDETERMINED", 1), fit("UNDETERMINED", 2))
-    assert told(change) == []
-    assert change.record.fit is not None
-    assert told(take_in(change.record, fit("GOOD_FIT", 3), fit("UNDETERMINED", 4))) == [
-        ("GOOD_FIT", 3),
-        ("UNDETERMINED", 4),
-    ]
+def test_undetermined_is_kept_and_never_news() -> None:
+    change = take_in(RUNNING, fit("UNDETERMINED", 1), fit("GOOD_FIT", 2), fit("UNDETERMINED", 3))
+    assert told(change) == [("GOOD_FIT", 2)]
+    assert change.record.fit == fit("UNDETERMINED", 3).fit
+
+
+def test_label_that_comes_back_after_a_doubt_is_no_news_and_another_one_is() -> None:
+    doubted = take_in(RUNNING, fit("GOOD_FIT", 1), fit("UNDETERMINED", 2)).record
+    again = take_in(doubted, fit("GOOD_FIT", 3))
+    assert told(again) == []
+    assert again.record.fit == fit("GOOD_FIT", 3).fit
+    assert told(take_in(doubted, fit("OVERFITTING", 3))) == [("OVERFITTING", 3)]
+    back = take_in(again.record, fit("OVERFITTING", 4), fit("UNDETERMINED", 5), fit("GOOD_FIT", 6))
+    assert told(back) == [("OVERFITTING", 4), ("GOOD_FIT", 6)]
 
 
 def test_onset_that_moves_is_no_event() -> None:
@@ -117,6 +123,20 @@ def test_success_names_the_rule_that_ended_the_training() -> None:
     )
     assert succeeded(ran, result(StopReason.STOP_REASON_EPOCHS_DONE)) == "all 31 epochs are done"
     assert succeeded(ran, result(StopReason.STOP_REASON_REQUESTED)) == "stopped at epoch 31 on request"
+
+
+def test_end_before_what_a_lost_attempt_had_reached_is_told_as_it_was() -> None:
+    further = replace(RUNNING, epoch=40, fit=fit("OVERFITTING", 40, onset_epoch=17, evidence=["It rose."]).fit)
+    by_verdict = result(StopReason.STOP_REASON_VERDICT, last_epoch=31)
+    assert succeeded(further, by_verdict) == "stopped at epoch 31 because it overfits"
+    on_request = result(StopReason.STOP_REASON_REQUESTED, last_epoch=31)
+    assert succeeded(further, on_request) == "stopped at epoch 31 on request"
+
+
+def test_evidence_of_another_label_is_no_reason_to_have_stopped() -> None:
+    good = replace(RUNNING, epoch=31, fit=fit("GOOD_FIT", 31, evidence=["It falls."]).fit)
+    stopped = succeeded(good, result(StopReason.STOP_REASON_VERDICT, last_epoch=31))
+    assert stopped == "stopped at epoch 31 because it overfits"
 
 
 def warned(change: changes.Change) -> list[str]:

@@ -21,6 +21,7 @@ from trana.jobs.store import engine
 from trana.jobs.store.engine import alembic_config
 from trana.jobs.store.rows import to_row
 from trana.jobs.store.store import PageKey, Request, Store
+from trana.v1.fit_pb2 import FitLabel
 from unit.jobs.records import NOW, best, epoch, first_step, fit, later, record, spec
 
 REQUEST = Request("", "digest")
@@ -42,6 +43,7 @@ async def test_job_reads_back_as_it_was_written(store: Store) -> None:
     made = replace(
         made, num_validation=3, num_test=4, warnings=("many", "é"), fit=fit("GOOD_FIT", 4, evidence=["x"]).fit
     )
+    made = replace(made, told_fit_label=FitLabel.FIT_LABEL_OVERFITTING)
     await store.create_job(changes.created(made), REQUEST)
     assert await store.get_job("a") == made
 

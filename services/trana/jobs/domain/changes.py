@@ -233,21 +233,21 @@ def _kind(warning: str) -> str:
 
 
 def _fit(change: Change, fit: FitVerdict, *, now: datetime) -> Change:
-    """A verdict replaces the one that is kept; that its label is another one is an event.
+    """A verdict replaces the one that is kept; that it says something else than was told last is an event.
 
-    Two are no news: an UNDETERMINED with which a curve begins, and an onset that moves. An attempt that resumed judges
-    epochs again for which the job was judged already: those verdicts are passed over, or watchers would see the label
-    go back and forth. That a loss is no number any more counts whatever its epoch, for the training ends there.
+    What is no news: an UNDETERMINED, a label that comes back after one, and an onset that moves; a noisy curve would
+    else tell its watchers the same again and again. An attempt that resumed judges epochs again for which the job was
+    judged already: those verdicts are passed over, or the label would go back and forth. That a loss is no number any
+    more counts whatever its epoch, for the training ends there.
     """
     before = change.record.fit
     ends_here = fit.label == FitLabel.FIT_LABEL_DIVERGED and not math.isfinite(fit.gap)
     if before is not None and fit.epoch < before.epoch and not ends_here:
         return change
     after = replace(change.record, fit=fit, update_time=now)
-    label = before.label if before is not None else FitLabel.FIT_LABEL_UNDETERMINED
-    if fit.label == label:
+    if fit.label in (after.told_fit_label, FitLabel.FIT_LABEL_UNDETERMINED):
         return replace(change, record=after)
-    after = replace(after, sequence=after.sequence + 1)
+    after = replace(after, told_fit_label=fit.label, sequence=after.sequence + 1)
     event = Event(sequence=after.sequence, create_time=timestamp(now), fit=fit)
     return replace(change, record=after, events=(*change.events, event))
 

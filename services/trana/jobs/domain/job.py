@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trana.jobs.domain.attempt import AttemptKey
 from trana.jobs.domain.states import FINAL
 from trana.v1.cause_pb2 import Cause
-from trana.v1.fit_pb2 import FitVerdict
+from trana.v1.fit_pb2 import FitLabel, FitVerdict
 from trana.v1.job_pb2 import Job, JobSpec, JobState
 from trana.v1.report_pb2 import TrainingResult
 
@@ -23,8 +23,8 @@ class JobRecord:
 
     `version` counts the row's changes; a change decided on an older version is refused.
     `checked` says that the dataset passed its preflight. `not_before` holds a retry back. `fit` is the verdict on the
-    longest curve that the job had. The layers of the network, which may be many, are kept beside the row: they are
-    written once, the row with each epoch.
+    longest curve that the job had, `told_fit_label` the label of which watchers were last told. The layers of the
+    network, which may be many, are kept beside the row: they are written once, the row with each epoch.
     """
 
     id: str
@@ -46,6 +46,7 @@ class JobRecord:
     num_validation: int = 0
     num_test: int = 0
     fit: FitVerdict | None = None
+    told_fit_label: FitLabel.ValueType = FitLabel.FIT_LABEL_UNSPECIFIED
     warnings: tuple[str, ...] = ()
     sequence: int = 0
     version: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trana.jobs.domain.job import JobRecord
+from trana.v1.fit_pb2 import FitLabel
 from trana.v1.report_pb2 import StopReason
 
 
@@ -15,13 +16,19 @@ def why_it_stopped(record: JobRecord) -> str:
         case StopReason.STOP_REASON_EPOCHS_DONE:
             return f"all {record.spec.training.epochs} epochs are done"
         case StopReason.STOP_REASON_EARLY_STOPPING:
-            return f"stopped at epoch {record.epoch} because {_no_improvement(record)}"
+            return f"stopped at epoch {_last_epoch(record)} because {_no_improvement(record)}"
         case StopReason.STOP_REASON_VERDICT:
-            return f"stopped at epoch {record.epoch} because {_overfits(record)}"
+            return f"stopped at epoch {_last_epoch(record)} because {_overfits(record)}"
         case StopReason.STOP_REASON_REQUESTED:
-            return f"stopped at epoch {record.epoch} on request"
+            return f"stopped at epoch {_last_epoch(record)} on request"
         case _:
             return ""
+
+
+def _last_epoch(record: JobRecord) -> int:
+    """The epoch after which it ended: the job's own is the furthest, which an attempt lost since may have reached."""
+    # A trainer of an earlier release does not say.
+    return (record.result.last_epoch if record.result else 0) or record.epoch
 
 
 def _no_improvement(record: JobRecord) -> str:
@@ -31,8 +38,9 @@ def _no_improvement(record: JobRecord) -> str:
 
 
 def _overfits(record: JobRecord) -> str:
+    """Quotes the verdict that ended it; one on epochs that an attempt lost since had reached is another one."""
     fit = record.fit
-    if fit is None:
+    if fit is None or fit.label != FitLabel.FIT_LABEL_OVERFITTING or fit.epoch > _last_epoch(record):
         return "it overfits"
     since = f" since epoch {fit.onset_epoch}" if fit.onset_epoch else ""
     return f"it overfits{since}" + (f": {fit.evidence[0]}" if fit.evidence else "")

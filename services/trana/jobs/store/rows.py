@@ -30,6 +30,7 @@ PLAIN = (
     "num_train",
     "num_validation",
     "num_test",
+    "told_fit_label",
     "sequence",
     "version",
     "checked",

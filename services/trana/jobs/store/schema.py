@@ -76,6 +76,8 @@ jobs = Table(
     # The verdict whole, and its label for lists to be filtered by.
     Column("fit", LargeBinary),
     Column("fit_label", String(16)),
+    # A label that comes back after a doubt is no news: what was told last has to be known, not only what holds.
+    Column("told_fit_label", Integer, nullable=False, server_default="0"),
     Column("warnings", JSON, nullable=False, server_default="[]"),
     Column("sequence", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),

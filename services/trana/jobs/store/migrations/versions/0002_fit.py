@@ -20,6 +20,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("num_test", sa.BigInteger(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("fit", sa.LargeBinary(), nullable=True))
         batch_op.add_column(sa.Column("fit_label", sa.String(length=16), nullable=True))
+        batch_op.add_column(sa.Column("told_fit_label", sa.Integer(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("warnings", sa.JSON(), server_default="[]", nullable=False))
 
     op.create_table(
@@ -34,5 +35,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("networks")
     # Not in a batch: that would make the table anew, which rows of other tables refer to.
-    for column in ("warnings", "fit_label", "fit", "num_test", "num_validation"):
+    for column in ("warnings", "told_fit_label", "fit_label", "fit", "num_test", "num_validation"):
         op.drop_column("jobs", column)
