@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from trana.jobs.api import log_streams
+from trana.jobs.api.log_reading import Source, merge
 from trana.jobs.cluster import output
 from trana.jobs.cluster.log_file import log_path
 from trana.jobs.cluster.output import trim
@@ -158,6 +160,22 @@ async def test_lines_of_all_ranks_and_events_come_in_the_order_of_their_times(ru
     assert told(await run.read(omit_events=True, ranks=[1])) == ["1: hello", "1: world"]
 
 
+def test_what_may_still_be_preceded_waits() -> None:
+    def source(*seconds: int, more: bool) -> Source:
+        entries = [LogEntry(attempt=1) for _ in seconds]
+        for entry, second in zip(entries, seconds, strict=True):
+            entry.time.seconds = second
+        return Source(deque(entries), more)
+
+    read, whole = source(1, 5, more=True), source(0, 5, 6, more=False)
+    assert [entry.time.seconds for entry in merge([read, whole])] == [0, 1, 5, 5]
+    read.entries.append(LogEntry(attempt=2))
+    read.entries[0].time.seconds = 7
+    read.more = False
+    assert [entry.time.seconds for entry in merge([read, whole])] == [6, 7]
+    assert merge([read, whole]) == []
+
+
 async def test_an_end_that_is_followed_is_whole_and_the_last(run: Run) -> None:
     run.write(0, "one\n", seconds=3)
     follower = run.follow()
@@ -216,16 +234,16 @@ async def test_reading_goes_on_where_it_ended(run: Run) -> None:
 
 
 async def test_the_tail_is_the_last_lines_of_each_rank_and_the_events_since(run: Run) -> None:
-    run.write(0, "".join(f"{number}\n" for number in range(20_000)), seconds=3)
+    run.write(0, "".join(f"{number}\n" for number in range(15_000)), seconds=3)
     await run.site.report("a", first_step(), epoch(1, 0.5))
-    run.write(0, "20000\n20001\n", seconds=6)
+    run.write(0, "15000\n15001\n", seconds=6)
     run.write(1, "alone\n", seconds=6)
-    assert told(await run.read(tail_lines=2)) == ["0: 20000", "0: 20001", "1: alone"]
-    assert told(await run.read(tail_lines=3)) == ["0: 19999", "RUNNING", "epoch", "0: 20000", "0: 20001", "1: alone"]
+    assert told(await run.read(tail_lines=2)) == ["0: 15000", "0: 15001", "1: alone"]
+    assert told(await run.read(tail_lines=3)) == ["0: 14999", "RUNNING", "epoch", "0: 15000", "0: 15001", "1: alone"]
     assert told(await run.read(tail_lines=0, ranks=[0])) == []
     assert told(await run.read(tail_lines=2, ranks=[1])) == ["1: alone"]
     follower = run.follow(tail_lines=1, omit_events=True)
-    await follower.until(lambda seen: seen == ["0: 20001", "1: alone"])
+    await follower.until(lambda seen: seen == ["0: 15001", "1: alone"])
     run.write(0, "more\nand more\n", seconds=7)
     await follower.until(lambda seen: seen[2:] == ["0: more", "0: and more"])
 
@@ -236,11 +254,11 @@ async def test_a_log_that_is_cut_is_followed_without_loss_and_tells_a_late_reade
     monkeypatch.setattr(output, "MAX_BYTES", 2000)
     monkeypatch.setattr(output, "KEPT_BYTES", 1000)
     follower, left_out = run.follow(omit_events=True), 0
-    for number in range(20):
-        run.write(0, f"line {number:03}\n" * 50)
-        await follower.until(lambda seen, wanted=50 * (number + 1): len(seen) == wanted)  # type: ignore[misc]
+    for number in range(10):
+        run.write(0, f"line {number:03}\n" * 100)
+        await follower.until(lambda seen, wanted=100 * (number + 1): len(seen) == wanted)  # type: ignore[misc]
         left_out = trim(run.log(0)) or left_out
-    assert told(follower.entries) == [f"0: line {number // 50:03}" for number in range(1000)]
+    assert told(follower.entries) == [f"0: line {number // 100:03}" for number in range(1000)]
     assert follower.entries[-1].line.position == 9000
     gap, *rest = await run.read(omit_events=True)
     assert left_out > 7000
@@ -253,12 +271,12 @@ async def test_a_log_that_is_cut_is_followed_without_loss_and_tells_a_late_reade
 
 
 async def test_bytes_that_are_no_text_and_endless_lines_do_no_harm(run: Run) -> None:
-    run.write(0, b":actor_name:Rank\n\xff\xfe\x00ok\n" + "ü".encode() * 20_000 + b"\n\nend\n", seconds=3)
+    run.write(0, b":actor_name:Rank\n\xff\xfe\x00ok\nx" + "ü".encode() * 20_000 + b"\n\nend\n", seconds=3)
     entries = await run.read(omit_events=True)
     texts = [entry.line.text for entry in entries]
     assert texts[0] == "\ufffd\ufffd\x00ok"
     assert texts[-2:] == ["", "end"]
-    assert "".join(texts[1:-2]) == "ü" * 20_000
+    assert "".join(texts[1:-2]) == "x" + "ü" * 20_000
     assert [entry.line.continues for entry in entries[1:-2]] == [True, True, False]
 
 
