@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_latest_openmetrics
 from trana.jobs.domain import changes, states
 from trana.jobs.domain.attempt import AttemptRecord, Ending
 from trana.jobs.domain.changes import Change
 from trana.jobs.domain.job import JobRecord
+from trana.jobs.metrics.exemplars import NoTraces, Traces
 from trana.jobs.metrics.live import MAX_JOBS, Known
 from trana.jobs.metrics.metrics import Metrics
 from trana.v1.cause_pb2 import Cause
@@ -346,3 +348,31 @@ def test_build_is_told(told: Told) -> None:
     assert set(sample.labels) == {"version", "python", "ray", "torch", "grpc"}
     assert sample.labels["version"]
     assert sample.labels["grpc"].startswith("1.")
+
+
+class TracesOfAll:
+    """Every job has a trace, and one call is being answered."""
+
+    def current(self) -> str:
+        return "c0ffee"
+
+    def of(self, record: JobRecord) -> str:
+        return f"abc-{record.id}"
+
+
+@pytest.mark.parametrize("traces", [TracesOfAll(), NoTraces()])
+def test_traces_are_exemplars_and_no_labels(traces: Traces) -> None:
+    metrics = Metrics(lambda: later(0), traces=traces)
+    for change in whole_life():
+        metrics.changed(change)
+    metrics.rpc.handled("unary", "trana.v1.JobService", "GetJob", code="OK", seconds=0.1)
+    page = generate_latest_openmetrics(metrics.registry).decode()  # type: ignore[no-untyped-call]
+    made = isinstance(traces, TracesOfAll)
+    for name, trace in (
+        ("trana_queue_wait_seconds", "abc-a"),
+        ("trana_submit_to_first_step_seconds", "abc-a"),
+        ("grpc_server_handling_seconds", "c0ffee"),
+    ):
+        buckets = [line for line in page.splitlines() if line.startswith(f"{name}_bucket")]
+        assert sum(f'# {{trace_id="{trace}"}}' in line for line in buckets) == made
+    assert "trace_id" not in generate_latest(metrics.registry).decode()

@@ -12,6 +12,7 @@ from trana.jobs.domain.changes import KINDS, Change
 from trana.jobs.domain.job import JobRecord
 from trana.jobs.domain.states import FINAL, TRANSITIONS, short_name
 from trana.jobs.metrics.bands import BANDS, band
+from trana.jobs.metrics.exemplars import Traces, observe
 from trana.jobs.metrics.job_series import FITS
 from trana.v1.cause_pb2 import Cause
 from trana.v1.event_pb2 import StateChange
@@ -31,8 +32,9 @@ class JobCounters:
         states: Jobs in each state.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, traces: Traces) -> None:
         self._registry = registry
+        self._traces = traces
         self.states = dict.fromkeys(TRANSITIONS, 0)
         causes = [cause_name(cause) for cause in Cause.values()]
         verdicts = list(FITS.values())
@@ -109,9 +111,10 @@ class JobCounters:
             return
         if change.to_state == states.STARTING:
             seconds = (record.update_time - record.create_time).total_seconds()
-            self._queue_wait.labels(band(record.priority)).observe(seconds)
+            observe(self._queue_wait.labels(band(record.priority)), seconds, self._traces.of(record))
         if change.to_state == states.RUNNING and record.start_time is not None:
-            self._first_step.observe((record.start_time - record.create_time).total_seconds())
+            seconds = (record.start_time - record.create_time).total_seconds()
+            observe(self._first_step, seconds, self._traces.of(record))
 
     def _attempt_ended(self, record: JobRecord, attempt: AttemptRecord) -> None:
         assert attempt.end_time is not None

@@ -17,6 +17,7 @@ from trana.jobs.domain.changes import Change
 from trana.jobs.metrics.build import export_build
 from trana.jobs.metrics.cluster import ClusterMetrics
 from trana.jobs.metrics.counting import JobCounters
+from trana.jobs.metrics.exemplars import NoTraces, Traces
 from trana.jobs.metrics.job_series import JobSeries
 from trana.jobs.metrics.live import Known, LiveJobs
 from trana.jobs.metrics.plane import PlaneMetrics
@@ -24,6 +25,8 @@ from trana.jobs.metrics.queue import QueueGauges
 from trana.jobs.metrics.rpc import RpcMetrics
 from trana.jobs.scheduling.survey import Survey
 from trana.v1.report_pb2 import Report
+
+_NO_TRACES = NoTraces()
 
 
 class StoppableServer(Protocol):
@@ -49,22 +52,23 @@ class Metrics:
 
     Args:
         clock: Tells the time, aware.
+        traces: Tells the traces that calls and jobs belong to; their ids become exemplars, never labels.
 
     Attributes:
         registry: What is scraped.
         rpc: Takes what is told of calls.
     """
 
-    def __init__(self, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, clock: Callable[[], datetime] = _now, *, traces: Traces = _NO_TRACES) -> None:
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         export_build(self.registry)
-        self.rpc = RpcMetrics(self.registry)
+        self.rpc = RpcMetrics(self.registry, traces)
         self._clock = clock
         self._plane = PlaneMetrics(self.registry, started=clock())
         self._cluster = ClusterMetrics(self.registry)
-        self._counters = JobCounters(self.registry)
+        self._counters = JobCounters(self.registry, traces)
         self._jobs = LiveJobs()
         self.registry.register(QueueGauges(self._counters.states, self._jobs, clock))
         self.registry.register(JobSeries(self._jobs, clock))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from trana.jobs.metrics.exemplars import Traces, observe
+
 LABELS = ("grpc_type", "grpc_service", "grpc_method")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WATCH = "WatchJob"
@@ -12,7 +14,9 @@ WATCH = "WatchJob"
 class RpcMetrics:
     """Counts and times the calls; methods that the service does not have never come here."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, traces: Traces) -> None:
+        self._traces = traces
+
         def counter(name: str, text: str, *more: str) -> Counter:
             return Counter(name, text, (*LABELS, *more), registry=registry)
 
@@ -41,6 +45,6 @@ class RpcMetrics:
     def handled(self, kind: str, service: str, method: str, *, code: str, seconds: float) -> None:
         """An RPC is done; `code` is written as in `NotFound`."""
         self._handled.labels(kind, service, method, code).inc()
-        self._seconds.labels(kind, service, method).observe(seconds)
+        observe(self._seconds.labels(kind, service, method), seconds, self._traces.current())
         if method == WATCH:
             self._watchers.dec()
