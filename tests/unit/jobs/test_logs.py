@@ -178,16 +178,17 @@ def test_what_may_still_be_preceded_waits() -> None:
 
 async def test_an_end_that_is_followed_is_whole_and_the_last(run: Run) -> None:
     run.write(0, "one\n", seconds=3)
-    follower = run.follow()
-    assert await follower.until(lambda seen: "0: one" in seen) == ["QUEUED", "STARTING", "0: one"]
-    run.write(1, "un")
+    follower = run.follow(tail_lines=1)
+    assert await follower.until(lambda seen: "0: one" in seen) == ["0: one"]
+    # Who begins later is read from its beginning.
+    run.write(1, "late\nun")
     run.write(0, "two\nthr", seconds=6)
-    await follower.until(lambda seen: "0: two" in seen)
+    await follower.until(lambda seen: {"0: two", "1: late"} <= set(seen))
     run.write(1, "broken\n")
     await follower.until(lambda seen: "1: unbroken" in seen)
     await run.end(OVER)
     run.write(0, "ee")
-    assert (await follower.rest())[3:] == ["0: two", "1: unbroken", "FAILED", "0: three..."]
+    assert (await follower.rest())[3:] == ["1: unbroken", "FAILED", "0: three..."]
 
 
 async def test_what_is_written_between_the_end_and_the_removal_is_told(
@@ -242,6 +243,9 @@ async def test_the_tail_is_the_last_lines_of_each_rank_and_the_events_since(run:
     assert told(await run.read(tail_lines=3)) == ["0: 14999", "RUNNING", "epoch", "0: 15000", "0: 15001", "1: alone"]
     assert told(await run.read(tail_lines=0, ranks=[0])) == []
     assert told(await run.read(tail_lines=2, ranks=[1])) == ["1: alone"]
+    # Who goes on is given all that came, and the tail of a rank that was not seen yet.
+    seen = LogPosition(attempt=1, rank_positions={0: run.log(0).stat().st_size - len("15000\n15001\n")})
+    assert told(await run.read(tail_lines=1, resume=seen, omit_events=True)) == ["0: 15000", "0: 15001", "1: alone"]
     follower = run.follow(tail_lines=1, omit_events=True)
     await follower.until(lambda seen: seen == ["0: 15001", "1: alone"])
     run.write(0, "more\nand more\n", seconds=7)
@@ -278,6 +282,14 @@ async def test_bytes_that_are_no_text_and_endless_lines_do_no_harm(run: Run) -> 
     assert texts[-2:] == ["", "end"]
     assert "".join(texts[1:-2]) == "x" + "ü" * 20_000
     assert [entry.line.continues for entry in entries[1:-2]] == [True, True, False]
+
+
+async def test_what_was_written_after_the_last_look_has_the_time_of_the_file(run: Run) -> None:
+    run.write(0, "seen\n", seconds=3)
+    run.write(0, "last words\n")
+    os.utime(run.log(0), (at(8).timestamp(), at(8).timestamp()))
+    entries = await run.read(omit_events=True)
+    assert [entry.time.ToDatetime(UTC).replace(microsecond=678_000) for entry in entries] == [at(3), at(8)]
 
 
 async def test_a_log_without_times_is_read_without_times(run: Run) -> None:
