@@ -28,6 +28,9 @@ FIT_STYLES = {
     "DIVERGED": "bold magenta",
 }
 
+# Overfitting is told from a probability of about a third on: of what is told below this, hardly half is true.
+_FACT_FROM = 0.6
+
 
 def state_name(state: "job_pb2.JobState.ValueType") -> str:
     """Writes a state without its prefix; the number of one that this client does not know."""
@@ -64,11 +67,39 @@ def has_verdict(job: "job_pb2.Job") -> bool:
     return bool(job.fit.label)
 
 
-def headline(verdict: "fit_pb2.FitVerdict") -> str:
-    """Writes a verdict on a line: OVERFITTING since epoch 17 (confidence 0.97)."""
+def is_doubtful(verdict: "fit_pb2.FitVerdict") -> bool:
+    """Whether a verdict of overfitting is told, but not sure enough to be told as a fact."""
+    from trana.v1 import fit_pb2
+
+    return verdict.label == fit_pb2.FIT_LABEL_OVERFITTING and 0 < verdict.confidence < _FACT_FROM
+
+
+def is_learning(verdict: "fit_pb2.FitVerdict") -> bool:
+    """Whether what is told of an underfit is that validation loss still falls, not that it hardly ever did."""
+    from trana.v1 import fit_pb2
+
+    return verdict.label == fit_pb2.FIT_LABEL_UNDERFITTING and verdict.slopes.val < 0
+
+
+def headline(verdict: "fit_pb2.FitVerdict", *, goes_on: bool = False) -> str:
+    """Writes a verdict on a line: OVERFITTING since epoch 17 (probability 0.97).
+
+    The confidence in overfitting is the probability of it; in other labels it is no more than an estimate, and is
+    called a confidence (`FitVerdict.confidence`).
+
+    Args:
+        verdict: What to write.
+        goes_on: Whether epochs are to come: what was not learned yet may be, and what is good so far may turn.
+    """
+    from trana.v1 import fit_pb2
+
+    maybe = "probably " if is_doubtful(verdict) else ""
     since = f" since epoch {verdict.onset_epoch}" if verdict.onset_epoch else ""
-    sure = f" (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
-    return f"{fit_name(verdict.label)}{since}{sure}"
+    if goes_on and verdict.label in (fit_pb2.FIT_LABEL_UNDERFITTING, fit_pb2.FIT_LABEL_GOOD_FIT):
+        since = " so far, still learning" if is_learning(verdict) else " so far"
+    kind = "probability" if verdict.label == fit_pb2.FIT_LABEL_OVERFITTING else "confidence"
+    sure = f" ({kind} {verdict.confidence:.2f})" if verdict.confidence else ""
+    return f"{maybe}{fit_name(verdict.label)}{since}{sure}"
 
 
 def waste(verdict: "fit_pb2.FitVerdict") -> str:

@@ -109,6 +109,9 @@ def test_the_remaining_time_goes_by_the_latest_epochs() -> None:
         [epoch(1, 1.0, math.inf), epoch(2, math.nan, 0.0)],
         [epoch(1, 0.0, 0.0), epoch(2, 0.0, 0.0)],
         [epoch(number, 10.0**-number, 1e300) for number in range(1, 20)],
+        [epoch(1, 0.0, 1e-310), epoch(2, 0.0, 0.0)],
+        [epoch(1, 1.0, 1.7e308), epoch(2, -1e308, 5e-324)],
+        [epoch(1, 1e307, 1e307), epoch(2, 1e307, 0.0)],
         [epoch(number, 1 / number, 2 / number) for number in range(1, 10_001)],
     ],
 )

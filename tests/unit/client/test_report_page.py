@@ -15,6 +15,7 @@ from trana.client.report.page import render
 from trana.client.report.scales import Scale, fit_linear, fit_log, whole_ticks, write
 from trana.client.report.spec_text import brief, to_yaml
 from trana.client.report.thinning import thin
+from trana.client.report.verdict import say, say_more
 from trana.spec.read import parse_job, read_job
 from trana.v1 import fit_pb2, job_pb2, layer_pb2, training_pb2
 from unit.client import stories
@@ -62,7 +63,7 @@ def test_a_page_refers_to_nothing_outside() -> None:
 def test_a_page_says_all_that_one_asks_for() -> None:
     text = text_of(stories.overfitting())
     for words in (
-        "It overfits since epoch 18. 97 % sure · as of epoch 44 · 27 epochs (11 s, 61 % of the training)",
+        "It overfits since epoch 18. 97 % likely · as of epoch 44 · 27 epochs (11 s, 61 % of the training)",
         "ended by early stopping: the verdict that it overfits",
         "Warning: the network has 85,002 parameters",
         "Sample by sample the rise is 9.4 standard errors",
@@ -73,7 +74,7 @@ def test_a_page_says_all_that_one_asks_for() -> None:
         "adamw (learning_rate 0.005, weight_decay 0.01)",
         "queued and started 4 s",
         "an epoch 420 ms (median)",
-        "verdict after epoch 44: OVERFITTING since epoch 18 (confidence 0.97)",
+        "verdict after epoch 44: OVERFITTING since epoch 18 (probability 0.97)",
         "trana submit digits-too-large.yaml",
         "seed of the split 3",
         "learning_rate: 0.005",
@@ -118,8 +119,39 @@ def test_a_job_in_any_state_has_a_page(state: str, epochs: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("label", "slope", "now", "at_the_end"),
+    [
+        ("UNDERFITTING", -0.1, "It is still learning.", "It underfits: it has not learned what it could."),
+        ("UNDERFITTING", 0.0, "It has learned little so far.", "It underfits: it has not learned what it could."),
+        ("GOOD_FIT", 0.0, "It fits well so far.", "It fits well."),
+        ("OVERFITTING", 0.1, "It probably overfits since epoch 2.", "It probably overfits since epoch 2."),
+    ],
+)
+def test_a_verdict_is_told_as_of_now_and_no_surer_than_it_is(
+    label: str, slope: float, now: str, at_the_end: str
+) -> None:
+    fit = fit_pb2.FitVerdict(label=fit_pb2.FitLabel.Value(f"FIT_LABEL_{label}"), epoch=3, confidence=0.5)
+    fit.slopes.val = slope
+    fit.onset_epoch = 2 if label == "OVERFITTING" else 0
+    kind = "likely" if label == "OVERFITTING" else "sure"
+    for state, said in (("RUNNING", now), ("SUCCEEDED", at_the_end)):
+        story = stories.make(lambda t: 1 / t, lambda t: 2 / t, 3, verdict=fit, state=state)
+        assert (say(story), say_more(story.job)) == (said, f"50 % {kind} · as of epoch 3")
+
+
+@pytest.mark.parametrize(
     ("train", "val"),
-    [(math.nan, math.nan), (0.0, 0.0), (-3.0, -2.0), (1e308, -1e308), (math.inf, 1.0), (5e-324, 1e300), (0.5, 0.5)],
+    [
+        (math.nan, math.nan),
+        (0.0, 0.0),
+        (-3.0, -2.0),
+        (1e308, -1e308),
+        (math.inf, 1.0),
+        (5e-324, 1e300),
+        (0.5, 0.5),
+        (1e-310, 0.0),
+        (0.0, -5e-324),
+    ],
 )
 def test_losses_of_any_kind_have_a_page(train: float, val: float) -> None:
     fit = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDETERMINED, epoch=3, gap=math.nan, evidence=["Only 3 epochs."])
@@ -173,6 +205,7 @@ def test_a_thinned_curve_keeps_what_matters() -> None:
     ("values", "ticks"),
     [
         ([0.1, 2.2], ["0.0", "0.5", "1.0", "1.5", "2.0"]),
+        ([0, 8e-13], ["0", "2e−13", "4e−13", "6e−13", "8e−13"]),
         ([1200, 51_000], ["0", "10,000", "20,000", "30,000", "40,000", "50,000"]),
         ([0.00061, 0.00064], ["0.00061", "0.00062", "0.00063", "0.00064"]),
         ([-1, 1], ["−1.0", "−0.5", "0.0", "0.5", "1.0"]),

@@ -35,15 +35,47 @@ def response(job: job_pb2.Job, event: event_pb2.Event) -> job_service_pb2.WatchJ
         (fit_pb2.FitVerdict(), ""),
         (
             fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, onset_epoch=17, confidence=0.97),
-            "OVERFITTING since epoch 17 (confidence 0.97)",
+            "OVERFITTING since epoch 17 (probability 0.97)",
         ),
-        (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_GOOD_FIT, confidence=0.9), "GOOD_FIT (confidence 0.90)"),
+        (
+            fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, onset_epoch=17, confidence=0.45),
+            "probably OVERFITTING since epoch 17 (probability 0.45)",
+        ),
+        (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_GOOD_FIT, confidence=0.5), "GOOD_FIT (confidence 0.50)"),
         (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDETERMINED), "UNDETERMINED"),
         (fit_pb2.FitVerdict(label=99), "99"),  # type: ignore[arg-type]
     ],
 )
 def test_a_verdict_is_told_on_a_line(verdict: fit_pb2.FitVerdict, text: str) -> None:
     assert headline(verdict) == text
+
+
+FALLING = fit_pb2.FitSlopes(train=-0.1, val=-0.1)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        (
+            fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDERFITTING, slopes=FALLING),
+            "UNDERFITTING so far, still learning",
+        ),
+        (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDERFITTING), "UNDERFITTING so far"),
+        (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_GOOD_FIT, slopes=FALLING), "GOOD_FIT so far"),
+        (
+            fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, onset_epoch=3, confidence=1),
+            "OVERFITTING since epoch 3",
+        ),
+        (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDETERMINED), "UNDETERMINED"),
+    ],
+)
+def test_a_verdict_on_a_job_that_goes_on_is_as_of_now(verdict: fit_pb2.FitVerdict, text: str) -> None:
+    job = job_pb2.Job(name="jobs/iris", state=job_pb2.JOB_STATE_RUNNING, fit=verdict)
+    assert headline(verdict, goes_on=True).removesuffix(" (probability 1.00)") == text
+    assert text in line_of(response(job, event_pb2.Event(fit=verdict)))
+    assert text in "\n".join(write(80, job_table(job)))
+    job.state = job_pb2.JOB_STATE_SUCCEEDED
+    assert "so far" not in "\n".join(write(80, job_table(job)))
 
 
 def test_what_was_spent_since_the_best_epoch_is_told_where_it_is_known() -> None:
@@ -58,7 +90,7 @@ def test_get_lays_out_verdict_evidence_and_advice(width: int) -> None:
     lines = write(width, job_table(stories.overfitting().job))
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    assert "verdict               OVERFITTING since epoch 18 (confidence 0.97)" in text
+    assert "verdict               OVERFITTING since epoch 18 (probability 0.97)" in text
     assert "advice                1. The network has 85,002" in text
     assert "since the best        27 epochs (11 s, 61 % of the training)" in text
     assert "ended by              early stopping: the verdict that it overfits" in text
@@ -116,7 +148,7 @@ def test_a_list_has_a_column_for_the_fit() -> None:
 def test_a_line_tells_a_verdict_that_has_changed_and_a_warning() -> None:
     job = stories.overfitting().job
     line = line_of(response(job, event_pb2.Event(fit=job.fit)))
-    assert "epoch 44  OVERFITTING since epoch 18 (confidence 0.97): Validation loss has risen 52 %" in line
+    assert "epoch 44  OVERFITTING since epoch 18 (probability 0.97): Validation loss has risen 52 %" in line
     warned = event_pb2.Event(warning=event_pb2.Warning(message="too few\nsamples"))
     assert line_of(response(job, warned)).endswith("digits-too-large  WARNING  too few samples")
 
@@ -129,7 +161,7 @@ def test_the_live_view_has_the_verdict_on_a_row_and_the_change_above_it() -> Non
         progress.add(response(story.job, event_pb2.Event(epoch=epoch)))
     view = write(80, LiveView(progress))
     assert len(view) <= 24
-    assert view[-1].startswith("OVERFITTING since epoch 18 (confidence 0.97): Validation loss")
+    assert view[-1].startswith("OVERFITTING since epoch 18 (probability 0.97): Validation loss")
     assert view[-1].endswith("…")
     above = write(80, notice(response(story.job, event_pb2.Event(fit=story.job.fit))))
     assert above[0][10:].startswith("epoch 44  OVERFITTING")

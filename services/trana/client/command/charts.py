@@ -14,6 +14,8 @@ _TRAINING, _VALIDATION, _BEST, _ONSET = "cyan", "orange", "green", "red"
 # Losses that differ by more are drawn on a logarithmic scale: on a linear one the end would be a flat line.
 _LOG_FROM_RATIO = 50
 _MIN_WIDTH, _MIN_HEIGHT = 30, 5
+# The library takes differences and powers of ten of what it draws: beyond these they are no numbers any more.
+_SMALLEST, _LARGEST = 1e-290, 1e290
 
 
 def draw_curves(
@@ -62,12 +64,12 @@ def _draw(epochs: Sequence[epoch_pb2.Epoch], best: Best | None, onset: int, widt
         # A line from top to bottom, and first: the dot of a best epoch in the same column lies over it, both in sight.
         plotext.vline(onset, _ONSET)
     for name, colour in (("train_loss", _TRAINING), ("val_loss", _VALIDATION)):
-        points = [(e.epoch, getattr(e, name)) for e in epochs if math.isfinite(getattr(e, name))]
+        points = [(e.epoch, _settle(getattr(e, name))) for e in epochs if math.isfinite(getattr(e, name))]
         if points:
             numbers, losses = zip(*points, strict=True)
             plotext.plot(numbers, losses, color=colour, marker="braille")
     if best is not None:
-        plotext.scatter([best.epoch], [best.val_loss], color=_BEST, marker="●")
+        plotext.scatter([best.epoch], [_settle(best.val_loss)], color=_BEST, marker="●")
     if _is_wide(epochs):
         plotext.yscale("log")
     if epochs:
@@ -77,8 +79,13 @@ def _draw(epochs: Sequence[epoch_pb2.Epoch], best: Best | None, onset: int, widt
 
 
 def _is_wide(epochs: Sequence[epoch_pb2.Epoch]) -> bool:
-    finite = [loss for e in epochs for loss in (e.train_loss, e.val_loss) if math.isfinite(loss)]
+    finite = [_settle(loss) for e in epochs for loss in (e.train_loss, e.val_loss) if math.isfinite(loss)]
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > _LOG_FROM_RATIO
+
+
+def _settle(loss: float) -> float:
+    """Returns a finite loss as it can be drawn: 0 where it is next to nothing, and never beyond what has a scale."""
+    return max(-_LARGEST, min(loss, _LARGEST)) if abs(loss) >= _SMALLEST else 0.0
 
 
 def _ticks(first: int, last: int) -> list[int]:

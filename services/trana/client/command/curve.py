@@ -46,7 +46,7 @@ def curve(context: typer.Context, job: JobArgument, server: ServerOption = None,
     out = console()
     lines = [describe_epoch(epoch) for epoch in told.values()]
     if has_verdict(found):
-        lines.append(verdict_text(found.fit))
+        lines.append(verdict_text(found.fit, goes_on=found.state not in FINAL_STATES))
     # On a narrow terminal a line takes several rows; and the prompt that comes after takes one.
     rows = 1 + sum(len(line.wrap(out, out.width)) for line in lines)
     height = max(_MIN_HEIGHT, min(out.height - rows, _MAX_HEIGHT))

@@ -81,7 +81,7 @@ class LiveView:
         # Once it has ended the summary that follows has it, in full.
         if not has_verdict(job) or job.state in FINAL_STATES:
             return None
-        text = verdict_text(job.fit)
+        text = verdict_text(job.fit, goes_on=True)
         # On one row, so that the view keeps its height; what is cut off was printed whole when the verdict changed.
         text.no_wrap, text.overflow = True, "ellipsis"
         return text

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from trana.client.watching import FINAL_STATES
 from trana.client.words import FIT_STYLES, fit_name, has_verdict, headline, waste
 from trana.v1 import event_pb2, fit_pb2, job_pb2
 
@@ -13,9 +14,9 @@ Rows = list[tuple[str, str | Text | Table]]
 _FEW = 2
 
 
-def verdict_text(verdict: fit_pb2.FitVerdict) -> Text:
-    """Writes a verdict and the first of its reasons, its label in colour."""
-    text = Text(headline(verdict), FIT_STYLES.get(fit_name(verdict.label), ""))
+def verdict_text(verdict: fit_pb2.FitVerdict, *, goes_on: bool) -> Text:
+    """Writes a verdict and the first of its reasons, its label in colour; `goes_on` where epochs are to come."""
+    text = Text(headline(verdict, goes_on=goes_on), FIT_STYLES.get(fit_name(verdict.label), ""))
     if verdict.evidence:
         text.append(f": {verdict.evidence[0]}", "none")
     return text
@@ -25,7 +26,8 @@ def notice_text(event: event_pb2.Event) -> Text | None:
     """Writes an event that is worth a line above a live view: a verdict that has changed, or a warning."""
     match event.WhichOneof("payload"):
         case "fit":
-            return Text.assemble((f"epoch {event.fit.epoch}  ", "bold"), verdict_text(event.fit))
+            # As it was then: nobody knew that no epoch would come.
+            return Text.assemble((f"epoch {event.fit.epoch}  ", "bold"), verdict_text(event.fit, goes_on=True))
         case "warning":
             return warning_text(event.warning.message)
     return None
@@ -47,7 +49,7 @@ def verdict_rows(job: job_pb2.Job, *, short: bool = False) -> Rows:
         return []
     verdict = job.fit
     most = _FEW if short else None
-    said = Text(headline(verdict), FIT_STYLES.get(fit_name(verdict.label), ""))
+    said = Text(headline(verdict, goes_on=job.state not in FINAL_STATES), FIT_STYLES.get(fit_name(verdict.label), ""))
     return [
         ("verdict", said),
         ("evidence", _list(verdict.evidence[:most], numbered=False)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trana.client.report.scales import Scale, fit_linear, fit_log, is_number
+from trana.client.report.scales import Scale, fit_linear, fit_log, is_number, settle
 
 # Losses that differ by more are first shown on a logarithmic scale, as in the terminal; by less, a switch is no use.
 _LOG_FROM_RATIO, _SWITCH_FROM_RATIO = 50, 8
@@ -64,8 +64,8 @@ class Chart:
 
     @property
     def numbers(self) -> list[float]:
-        """Every value that can be drawn."""
-        return [value for line in self.lines for value in line.values if is_number(value)]
+        """Every value that can be drawn, as the axes hold it."""
+        return _numbers(self.lines)
 
     @property
     def scales(self) -> list[ScaleName]:
@@ -74,7 +74,7 @@ class Chart:
         if not numbers or min(numbers) <= 0 or _ratio(numbers) < _SWITCH_FROM_RATIO:
             return ["linear"]
         # Training loss near 0 is no reason: on a logarithmic scale the rise of validation loss hardly shows.
-        judged = [value for line in self.lines if line.kind == "val" for value in line.values if is_number(value)]
+        judged = _numbers([line for line in self.lines if line.kind == "val"])
         return ["log", "linear"] if _ratio(judged or numbers) > _LOG_FROM_RATIO else ["linear", "log"]
 
     def vertical(self, begin: float, end: float, *, is_log: bool) -> Scale:
@@ -96,6 +96,10 @@ class Chart:
         text = json.dumps({"epochs": list(self.epochs), "lines": lines, "errors": errors}, separators=(",", ":"))
         # Inside a script element nothing may look like the end of it.
         return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _numbers(lines: Sequence[Line]) -> list[float]:
+    return [settle(value) for line in lines for value in line.values if is_number(value)]
 
 
 def _ratio(numbers: Sequence[float]) -> float:

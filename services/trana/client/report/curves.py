@@ -155,5 +155,5 @@ def _describe(epochs: Sequence[epoch_pb2.Epoch], turns: Turns) -> str:
         lowest = next(epoch.val_loss for epoch in epochs if epoch.epoch == turns.best)
         told.append(f"Validation loss is lowest in epoch {turns.best:,}, {write(lowest)}.")
     if turns.onset:
-        told.append(f"It overfits since epoch {turns.onset:,}.")
+        told.append(f"Validation loss turns in epoch {turns.onset:,}.")
     return " ".join(told)

@@ -29,7 +29,7 @@ def _tell(event: event_pb2.Event) -> str:
             why = ": ".join(filter(None, (cause_name(change.cause), _short(change.message))))
             return f"{state_name(change.to_state)}{again}" + (f", {why}" if why else "")
         case "fit":
-            return f"verdict after epoch {event.fit.epoch:,}: {headline(event.fit)}"
+            return f"verdict after epoch {event.fit.epoch:,}: {headline(event.fit, goes_on=True)}"
         case "warning":
             # The whole of it stands at the top of the page.
             return f"warning: {_short(event.warning.message, _FEW_CHARACTERS)}"

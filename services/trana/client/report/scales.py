@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 # Beyond it the difference of two numbers may be infinite.
 _LARGEST = 1e300
+# Closer to 0 the steps between round values, and their decimals, are no doubles any more.
+_SMALLEST = 1e-290
 _MARGIN = 0.06
 _NICE = (1, 2, 2.5, 5, 10)
 
@@ -49,6 +51,11 @@ def is_number(value: float) -> bool:
     return math.isfinite(value) and abs(value) <= _LARGEST
 
 
+def settle(value: float) -> float:
+    """Returns a number as an axis can have it: 0 for one that no chart tells from 0."""
+    return value if abs(value) >= _SMALLEST else 0.0
+
+
 def fit_linear(values: Iterable[float], begin: float, end: float, *, with_zero: bool = False) -> Scale:
     """Returns a linear axis that holds all values, with a little room at both ends."""
     low, high = _range([*values, *([0.0] if with_zero else [])])
@@ -71,7 +78,7 @@ def write(value: float, step: float | None = None) -> str:
         return "no number"
     if value and not 1e-4 <= abs(value) < 1e6:
         text = f"{value:.3g}".replace("e+", "e").replace("e0", "e").replace("e-0", "e-")
-    elif step is None:
+    elif step is None or (not value and step < 1e-4):
         text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.4g}"
     else:
         digits = max(0, -math.floor(math.log10(step) + 1e-9))

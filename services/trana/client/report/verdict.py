@@ -2,7 +2,7 @@
 
 from trana.client.report.material import Material
 from trana.client.watching import FINAL_STATES
-from trana.client.words import fit_name, has_verdict, waste
+from trana.client.words import fit_name, has_verdict, is_doubtful, is_learning, waste
 from trana.v1 import fit_pb2, job_pb2
 
 _REMEDIES = {
@@ -19,15 +19,16 @@ _REMEDIES = {
 
 
 def say(material: Material) -> str:
-    """Says in a sentence how well the network fits, or why nothing is said."""
+    """Says in a sentence how well the network fits, or why nothing is said; of a job that goes on, as of now."""
     job, fit = material.job, material.job.fit
     match fit.label:
         case fit_pb2.FIT_LABEL_OVERFITTING:
-            return f"It overfits since epoch {fit.onset_epoch:,}." if fit.onset_epoch else "It overfits."
+            overfits = "It probably overfits" if is_doubtful(fit) else "It overfits"
+            return f"{overfits} since epoch {fit.onset_epoch:,}." if fit.onset_epoch else f"{overfits}."
         case fit_pb2.FIT_LABEL_UNDERFITTING:
-            return "It underfits: it has not learned what it could."
+            return _underfits(job)
         case fit_pb2.FIT_LABEL_GOOD_FIT:
-            return "It fits well."
+            return "It fits well so far." if _goes_on(job) else "It fits well."
         case fit_pb2.FIT_LABEL_DIVERGED:
             return "It diverged."
         case fit_pb2.FIT_LABEL_UNDETERMINED:
@@ -37,11 +38,21 @@ def say(material: Material) -> str:
     return "No epoch is done yet." if _goes_on(job) else "It ended before an epoch was done."
 
 
+def _underfits(job: job_pb2.Job) -> str:
+    if not _goes_on(job):
+        return "It underfits: it has not learned what it could."
+    return "It is still learning." if is_learning(job.fit) else "It has learned little so far."
+
+
 def say_more(job: job_pb2.Job) -> str:
-    """Says how sure the verdict is, what it is about, and what was spent since the best epoch."""
+    """Says how sure the verdict is, what it is about, and what was spent since the best epoch.
+
+    That it overfits has a probability; how sure another label is, is no more than an estimate.
+    """
     if not has_verdict(job):
         return ""
-    parts = [f"{100 * job.fit.confidence:.0f} % sure" if job.fit.confidence else ""]
+    kind = "likely" if job.fit.label == fit_pb2.FIT_LABEL_OVERFITTING else "sure"
+    parts = [f"{100 * job.fit.confidence:.0f} % {kind}" if job.fit.confidence else ""]
     parts.append(f"as of epoch {job.fit.epoch:,}" if job.fit.epoch else "")
     parts.append(f"{waste(job.fit)} since the best epoch" if waste(job.fit) else "")
     return " · ".join(filter(None, parts))
