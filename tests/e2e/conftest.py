@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,17 +25,3 @@ def client(service: Service) -> Iterator[Client]:
     """A client of the shared service."""
     with service.client() as made:
         yield made
-
-
-@pytest.fixture
-def own_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Makes services that the test may treat as badly as it likes."""
-    made: list[Service] = []
-
-    def make(**options: int) -> Service:
-        made.append(Service(tmp_path / f"home{len(made)}", **options))  # type: ignore[arg-type]
-        return made[-1].start()
-
-    yield make
-    for one in made:
-        one.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -42,8 +43,8 @@ class Service:
         self.listen = "127.0.0.1:0"
         self.metrics = ""
 
-    def start(self) -> Service:
-        """Starts it and waits until it serves and has its cluster; a restart keeps the port."""
+    def start(self, *, with_cluster: bool = True) -> Service:
+        """Starts it and waits until it serves, and has its cluster unless told otherwise; a restart keeps the port."""
         ready = self.home / "ready.json"
         ready.unlink(missing_ok=True)
         self.home.mkdir(parents=True, exist_ok=True)
@@ -52,14 +53,21 @@ class Service:
             self._process = subprocess.Popen(
                 [*command, f"--home={self.home}", f"--ready-file={ready}", *self._flags], stdout=log, stderr=log
             )
+        if not with_cluster:
+            serves = until(self._says_where_it_serves, seconds=START_SECONDS, what="the service serves")
+            self.listen = serves[1]
+            return self
         until(lambda: ready.exists() or self._process_ended(), seconds=START_SECONDS, what="the service serves")
         told = json.loads(ready.read_text())
         self.listen, self.metrics = told["listen"], told["metrics_listen"]
         return self
 
+    def _says_where_it_serves(self) -> re.Match[str] | None:
+        self._process_ended()
+        return re.search(r"serving .*\blisten=(\S+)", self.log())
+
     def _process_ended(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
+        if not self.is_running():
             raise AssertionError(f"the service ended: {self.log()[-3000:]}")
         return False
 
@@ -68,6 +76,10 @@ class Service:
         """Process id of the control plane."""
         assert self._process is not None
         return self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether the control plane runs."""
+        return self._process is not None and self._process.poll() is None
 
     def log(self) -> str:
         """What it logged."""
