@@ -8,7 +8,9 @@ from dashboards.cluster import INFO, OPEN_JOB
 from dashboards.panels import board, figure, graph, rows, variable
 
 UID = "trana-fleet"
-OVERFITS = 'max by (job_id) (trana_job_fit{verdict="OVERFITTING"} == 1)'
+# A job's series outlive it by a minute: what is over cannot be helped any more.
+RUNS = 'and on (job_id) trana_job_state{state="RUNNING"}'
+OVERFITS = f'max by (job_id) (trana_job_fit{{verdict="OVERFITTING"}} == 1 {RUNS})'
 CHOSEN = 'max by (job_id) (trana_job_state{state=~"$state"} == 1)'
 RANGE = "[$__range]"
 WASTED = "trana_wasted_worker_seconds_total"
@@ -40,8 +42,8 @@ def _overview(made: d.Dashboard) -> None:
         ),
         (
             "Overfit now",
-            "Live jobs whose verdict is OVERFITTING.",
-            'count(trana_job_fit{verdict="OVERFITTING"} == 1) or vector(0)',
+            "Running jobs whose verdict is OVERFITTING.",
+            f"count({OVERFITS}) or vector(0)",
             "short",
             [(1, "orange")],
         ),
@@ -85,7 +87,7 @@ def _fit(made: d.Dashboard) -> None:
     made.with_panel(
         rows(
             "Which overfit now",
-            "Live jobs that overfit, those that have wasted most first; a click on a job opens its learning curve.",
+            "Running jobs that overfit, those that have wasted most first; a click on a job opens its learning curve.",
             [
                 ("", f"{INFO} and on (job_id) {OVERFITS}", ""),
                 *(
