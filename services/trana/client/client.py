@@ -164,7 +164,12 @@ class Client:
         return found
 
     def watch(
-        self, job: str, *, after_sequence: int = 0, on_break: Callable[[str], None] | None = None
+        self,
+        job: str,
+        *,
+        after_sequence: int = 0,
+        timeout_seconds: float | None = None,
+        on_break: Callable[[str], None] | None = None,
     ) -> Iterator[job_service_pb2.WatchJobResponse]:
         """Yields a job as it is now, then each of its events, until it has ended.
 
@@ -174,9 +179,13 @@ class Client:
         Args:
             job: Its name or id.
             after_sequence: Only events with a greater sequence number are sent; 0 sends all.
+            timeout_seconds: For the whole watch; None watches however long it takes.
             on_break: Called with a sentence whenever the connection has broken.
+
+        Raises:
+            TimedOut: If the job has not ended in time; it goes on.
         """
-        return iter(self._watching(job, after_sequence, on_break=on_break))
+        return iter(self._watching(job, after_sequence, timeout_seconds=timeout_seconds, on_break=on_break))
 
     def logs(
         self,

@@ -152,25 +152,6 @@ def test_the_commands_own_options_win_over_the_roots(trana: Trana, host: Any, se
     assert trana(*root, "cancel", "iris", *own).stdout == "iris CANCELLING\n"
 
 
-def test_submit_sends_the_spec_with_what_the_command_line_says(trana: Trana, service: Any, spec_file: Path) -> None:
-    result = trana(
-        "submit", spec_file, "--workers", "3", "--priority", "90", "--label", "team=vision", "--label", "a=b=c",
-        "--job-id", "mine",
-    )  # fmt: skip
-    assert result.exit_code == GOOD
-    assert "mine QUEUED" in result.stdout
-    (request,) = service.requests
-    assert (request.job_id, request.spec.resources.num_workers, request.spec.priority) == ("mine", 3, 90)
-    assert dict(request.spec.labels) == {"team": "vision", "a": "b=c"}
-
-
-def test_validate_only_submits_nothing(trana: Trana, service: Any, spec_file: Path) -> None:
-    result = trana("submit", spec_file, "--validate-only", "--watch")
-    assert result.exit_code == GOOD
-    assert "valid" in result.stdout
-    assert [request.validate_only for request in service.requests] == [True]
-
-
 @pytest.mark.parametrize(
     ("state", "exit_code"),
     [("SUCCEEDED", GOOD), ("FAILED", JOB_FAILED), ("CANCELLED", JOB_CANCELLED)],

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +14,13 @@ from trana.client.command.following import conclude, find_logs, follow, tell_how
 from trana.client.command.options import OutputOption, ServerOption, Settings, SpecArgument, examples, settings_of
 
 if TYPE_CHECKING:
+    from trana.client.client import Client
     from trana.client.uploading import Progress
     from trana.v1 import job_pb2, training_pb2
 
 Scalar = str | float | bool | None
+# The check of the data takes about a second where nothing is busy; more is a nuisance, and `trana get` has it later.
+_CHECK_SECONDS = 3.0
 _EXPONENT = re.compile(r"[-+]?[0-9]+e[-+]?[0-9]{1,2}", re.IGNORECASE)
 
 WorkersOption = Annotated[int | None, typer.Option("--workers", metavar="N", help="Workers, in place of the spec's.")]
@@ -73,6 +76,7 @@ def submit(
     """Submit a job.
 
     It is durable when the command returns; with --watch the exit code tells how the job ended.
+    On a terminal a moment is waited for what the check of its data says.
     The code that it names is packed and uploaded first: of a .py file also the modules and packages beside it.
     """
     settings = settings_of(context, server, output)
@@ -91,6 +95,8 @@ def submit(
             job = client.submit(message, job_id=job_id, validate_only=validate_only, on_upload=on_upload)
         if not watch or validate_only:
             _answer(job, settings, validate_only=validate_only)
+            if not validate_only:
+                _show_check(client, job, settings)
             return
         try:
             job = follow(client, job, settings)
@@ -232,3 +238,25 @@ def _answer(job: "job_pb2.Job", settings: Settings, *, validate_only: bool) -> N
     else:
         identity = job_id(job.name)
         typer.echo(f"{identity} {state_name(job.state)}. Watch it with `trana watch {identity}`.")
+
+
+def _show_check(client: "Client", job: "job_pb2.Job", settings: Settings) -> None:
+    """Shows on a terminal what the check of a job's data says, where that comes soon; programs need not wait for it."""
+    from trana.client.command.printing import console, show, status
+    from trana.client.command.verdicts import warning_text
+    from trana.client.errors import TranaError
+    from trana.client.words import job_id, reason
+    from trana.v1 import job_pb2
+
+    if settings.is_json or not console().is_terminal or not job.spec.training.HasField("dataset"):
+        return
+    # The job was submitted, and goes on: that nothing is heard of it, or that it takes too long, is no error.
+    with suppress(TranaError, KeyboardInterrupt), status("checking its data"):
+        for response in client.watch(job.name, timeout_seconds=_CHECK_SECONDS):
+            job = response.job
+            if job.warnings or job.state != job_pb2.JOB_STATE_QUEUED:
+                break
+    if job.warnings:
+        show(*map(warning_text, job.warnings))
+    if job.state == job_pb2.JOB_STATE_FAILED:
+        show(f"{job_id(job.name)} FAILED: {reason(job)}")
