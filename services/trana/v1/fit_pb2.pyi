@@ -136,7 +136,11 @@ class FitVerdict(_message.Message):
     gap: _builtins.float
     """Output only. Validation loss less training loss after the last epoch; NaN where one of them is unknown."""
     confidence: _builtins.float
-    """Output only. How sure the label is, 0 to 1."""
+    """Output only. How sure the label is, 0 to 1. Of OVERFITTING it is a probability, of a model that was fitted to curves of
+    which the truth was known; below 0.6 say "probably". Of UNDERFITTING and GOOD_FIT it is an estimate: the probability
+    that it does not overfit, times the share of such curves in which the two were told apart. Of DIVERGED it is fixed,
+    and of UNDETERMINED 0.
+    """
     epochs_since_best: _builtins.int
     """Output only. Epochs since the best one."""
     wasted_seconds: _builtins.float
