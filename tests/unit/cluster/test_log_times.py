@@ -135,9 +135,20 @@ def test_however_much_comes_while_a_log_is_cut_its_head_is_found(tmp_path: Path)
     piece = read(log, position=0, max_bytes=100)
     assert piece is not None
     assert (piece.position, piece.data[:4], piece.extent.end) == (9, b"old\n", 9 + 4 + 1001 * 100)
-    # The next cut counts on, and takes the end of what came last.
-    assert output.trim(log, max_bytes=90_000) == 9 + 4 + 1000 * 100
-    assert log.read_bytes().endswith(b" 100 were kept]\n" + flood)
+    # The next cut counts on.
+    assert output.trim(log, max_bytes=90_000) == 9 + 4 + 1001 * 100 - 44_900
+    assert log.read_bytes() == b"[trana: 55,213 bytes of output before this line were left out, 44,900 were kept]\n" + (
+        449 * flood
+    )
+
+
+def test_the_last_line_stays_the_last_when_it_came_while_the_log_was_cut(tmp_path: Path) -> None:
+    log = tmp_path / "rank-0.log"
+    told = b"[trana: 9 bytes of output before this line were left out, 3,000 were kept]\n"
+    log.write_bytes(b"new\nlast\n" + told + 300 * b"old old o\n")
+    assert output.tail(log, max_lines=2) == ["new", "last"]
+    assert output.trim(log, max_bytes=200) == 9 + 3009 - 99
+    assert output.tail(log, max_lines=3) == ["old old o", "new", "last"]
 
 
 def test_the_oldest_attempts_go_when_all_are_too_large_and_the_newest_stays(

@@ -96,11 +96,24 @@ def read(path: Path, *, position: int, max_bytes: int) -> Piece | None:
         for _ in range(_TRIES):
             found = extent_of(file)
             start = max(position, found.left_out)
-            data = b"".join(os.pread(file, size, at) for at, size in _span(found, start, max_bytes))
+            data = bytes_of(file, found, position=start, max_bytes=max_bytes)
             after = extent_of(file)
             if (after.left_out, after.parts[0]) == (found.left_out, found.parts[0]) and after.size >= found.size:
                 return Piece(start, data, found)
     return None
+
+
+def newest(path: Path, *, max_bytes: int) -> bytes:
+    """The last bytes that the rank wrote; none where there is no file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with _opened(path) as file:
+        if file is None:
+            return b""
+        found = extent_of(file)
+        return bytes_of(file, found, position=max(found.left_out, found.end - max_bytes), max_bytes=max_bytes)
 
 
 def tail_position(path: Path, *, lines: int) -> int:
@@ -161,6 +174,11 @@ def extent_of(file: int, *, cut: bool = True) -> Extent:
     else:
         parts = ((below, kept), (0, above), (below + kept, state.st_size - below - kept))
     return Extent(left_out, parts, state.st_mtime, state.st_size)
+
+
+def bytes_of(file: int, extent: Extent, *, position: int, max_bytes: int) -> bytes:
+    """What an open file holds from a position on that is not left out, in the order in which it was written."""
+    return b"".join(os.pread(file, size, at) for at, size in _span(extent, position, max_bytes))
 
 
 def _span(extent: Extent, position: int, max_bytes: int) -> Iterator[tuple[int, int]]:

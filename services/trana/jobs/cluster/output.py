@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from trana.jobs.cluster.log_file import attempt_of, extent_of, head
+from trana.jobs.cluster.log_file import attempt_of, bytes_of, extent_of, head, newest
 from trana.jobs.cluster.stamps import StampWriter, stamps_path
 from trana.v1.cause_pb2 import Cause
 
@@ -62,9 +62,9 @@ def prune(folder: str) -> None:
 
     One that gets on is retried for ever. The newest attempt stays, however large: `share_of` limits it.
     """
-    newest = sorted(Path(folder, "logs").glob("attempt-*"), key=attempt_of, reverse=True)
+    attempts = sorted(Path(folder, "logs").glob("attempt-*"), key=attempt_of, reverse=True)
     total = 0
-    for number, attempt in enumerate(newest):
+    for number, attempt in enumerate(attempts):
         # The user's code may remove its own, or put something else there.
         with suppress(OSError):
             total += sum(file.lstat().st_size for file in attempt.iterdir())
@@ -126,18 +126,16 @@ def trim(path: Path, *, max_bytes: int | None = None) -> int:
             return 0
         found = extent_of(file.fileno())
         kept_bytes = min(KEPT_BYTES, limit // 2)
-        # The part that grows is the last one: what is kept comes from there alone, and so is in order.
-        at, size = found.parts[-1]
-        begin = max(at, found.size - kept_bytes)
-        file.seek(begin)
-        kept = file.read(found.size - begin)
+        begin = max(found.left_out, found.end - kept_bytes)
+        kept = bytes_of(file.fileno(), found, position=begin, max_bytes=kept_bytes)
         # From the start of a line, where there is one.
-        skipped = kept.find(b"\n") + 1 if begin > at else 0
-        left_out = found.end - size + begin - at + skipped
+        skipped = kept.find(b"\n") + 1
+        left_out = begin + skipped
         # To the end, as all others do: whoever wrote just now is not written over.
         appending = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
             # With what came meanwhile, which is less each time.
+            file.seek(found.size)
             parts = [kept[skipped:], *(file.read(kept_bytes) for _ in range(_TRIES))]
             file.truncate(0)
             os.writev(appending, [head(left_out, sum(map(len, parts))), *parts])
@@ -176,11 +174,7 @@ def last_words(path: Path) -> str:
 
 
 def _end_of(path: Path) -> str:
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _READ_BYTES))
-        return file.read(_READ_BYTES).decode(errors="replace")
-    return ""
+    return newest(path, max_bytes=_READ_BYTES).decode(errors="replace")
 
 
 def _shown(line: str) -> str:
