@@ -23,6 +23,7 @@ def build() -> d.Dashboard:
     made = board(UID, "Trana / Cluster", text)
     _overview(made)
     _holders(made.with_row(d.Row("Who has it, who waits")))
+    _shares(made)
     _use(made.with_row(d.Row("Use")))
     _rays(made.with_row(d.Row("Nodes, as Ray's exporter sees them")))
     return made
@@ -116,6 +117,9 @@ def _holders(made: d.Dashboard) -> None:
             link=OPEN_JOB,
         )
     )
+
+
+def _shares(made: d.Dashboard) -> None:
     for resource, what in (("gpus", "GPUs"), ("cpus", "CPUs")):
         made.with_panel(
             graph(

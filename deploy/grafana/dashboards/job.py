@@ -43,7 +43,9 @@ def build() -> d.Dashboard:
     )
     _overview(made)
     _learning(made.with_row(d.Row("Learning")))
+    _verdict(made)
     _speed(made.with_row(d.Row("Speed")))
+    _progress(made)
     _resources(made.with_row(d.Row("Resources and checkpoints")))
     return made
 
@@ -110,6 +112,9 @@ def _learning(made: d.Dashboard) -> None:
             height=11,
         )
     )
+
+
+def _verdict(made: d.Dashboard) -> None:
     made.with_panel(
         timeline(
             "Verdict over time",
@@ -190,6 +195,9 @@ def _speed(made: d.Dashboard) -> None:
             stacked=True,
         )
     )
+
+
+def _progress(made: d.Dashboard) -> None:
     made.with_panel(
         graph(
             "Duration of epochs",

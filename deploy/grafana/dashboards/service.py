@@ -30,10 +30,15 @@ def build() -> d.Dashboard:
     text = "Whether Trana's control plane answers, decides and remembers as it should."
     made = board(UID, "Trana / Service", text)
     _overview(made)
-    _api(made.with_row(d.Row("API")))
-    _queue(made.with_row(d.Row("Queue")))
-    _scheduler(made.with_row(d.Row("Scheduler")))
-    _store(made.with_row(d.Row("Store, checkpoints and process")))
+    for row, parts in (
+        ("API", (_calls, _streams)),
+        ("Queue", (_queue, _flow)),
+        ("Scheduler", (_scheduler,)),
+        ("Store, checkpoints and process", (_store, _process)),
+    ):
+        made.with_row(d.Row(row))
+        for part in parts:
+            part(made)
     return made
 
 
@@ -89,7 +94,7 @@ def _overview(made: d.Dashboard) -> None:
     )
 
 
-def _api(made: d.Dashboard) -> None:
+def _calls(made: d.Dashboard) -> None:
     made.with_panel(
         graph(
             "Calls",
@@ -137,6 +142,9 @@ def _api(made: d.Dashboard) -> None:
             width=8,
         )
     )
+
+
+def _streams(made: d.Dashboard) -> None:
     made.with_panel(
         graph(
             "Watchers",
@@ -188,6 +196,9 @@ def _queue(made: d.Dashboard) -> None:
             exemplars=True,
         )
     )
+
+
+def _flow(made: d.Dashboard) -> None:
     made.with_panel(
         graph(
             "Submission to first step",
@@ -303,6 +314,9 @@ def _store(made: d.Dashboard) -> None:
             width=8,
         )
     )
+
+
+def _process(made: d.Dashboard) -> None:
     made.with_panel(
         graph(
             "Duration of checkpoints",
