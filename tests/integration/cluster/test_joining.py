@@ -25,6 +25,8 @@ from trana.jobs.scheduling.ledger import Gang
 pytestmark = [pytest.mark.ray, pytest.mark.asyncio(loop_scope="module")]
 
 KEY = AttemptKey("job", 1)
+# As on Kubernetes, where the second version of the autoscaler is asked for.
+HEAD = {"RAY_AUTH_MODE": "token", "RAY_enable_autoscaler_v2": "1"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ async def head(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Head]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)),
         *("--num-cpus", "2", "--temp-dir", folder, "--include-dashboard", "false", "--disable-usage-stats"),
-        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": TOYS},
+        env={**os.environ, **HEAD, "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": TOYS},
         stdout=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
@@ -102,10 +104,11 @@ async def test_two_services_on_one_ray_know_nothing_of_each_other(head: Head, tm
 
 
 ASKED = """
-import sys
-from ray._raylet import GcsClient
-from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
-print(GcsClient(sys.argv[1]).internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL, None, timeout=10).decode())
+import json, sys
+from ray.autoscaler.v2.sdk import get_cluster_status
+demands = get_cluster_status(sys.argv[1]).resource_demands.cluster_constraint_demand
+bundles = [each.bundle for demand in demands for each in demand.bundles_by_count for _ in range(each.count)]
+print(json.dumps(sorted(bundles, key=json.dumps)))
 """
 
 
@@ -121,7 +124,7 @@ async def test_autoscaler_is_told_what_the_cluster_should_have_room_for(head: He
 
     async with running(settings) as cluster:
         await cluster.ask_for([Gang(2, 3, 1), ONE])
-        assert await asked() == [{"CPU": 3, "GPU": 1}, {"CPU": 3, "GPU": 1}, {"CPU": 1.0}]
+        assert await asked() == [{"CPU": 1}, {"CPU": 3, "GPU": 1}, {"CPU": 3, "GPU": 1}]
         await cluster.ask_for([])
         assert await asked() == []
 
