@@ -55,7 +55,9 @@ class Event(_message.Message):
 
     @_builtins.property
     def fit(self) -> _fit_pb2.FitVerdict:
-        """The label of the verdict on the fit changed."""
+        """The verdict on the fit has another label than was told last. UNDETERMINED is not told, nor a label that comes back
+        after it; `Job.fit` always has the latest.
+        """
 
     @_builtins.property
     def warning(self) -> Global___Warning:
