@@ -34,7 +34,9 @@ MAX_LINE_CHARACTERS = 300
 LOOK_SECONDS = 0.05
 
 _READ_BYTES = 2**16
-_TRIES = 3
+# How long nothing may come before a cut, and how often to wait for that.
+_QUIET_SECONDS = 0.001
+_TRIES = 20
 _EXIT = "[trana: the process called os._exit({})]"
 _EXITED = re.compile(r"^\[trana: the process called os\._exit\((.*)\)\]$", re.MULTILINE)
 # What a process says of its own end that cannot raise it, such as a watchdog beside a loop that hangs.
@@ -134,9 +136,14 @@ def trim(path: Path, *, max_bytes: int | None = None) -> int:
         # To the end, as all others do: whoever wrote just now is not written over.
         appending = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
-            # With what came meanwhile, which is less each time.
+            parts = [kept[skipped:]]
             file.seek(found.size)
-            parts = [kept[skipped:], *(file.read(kept_bytes) for _ in range(_TRIES))]
+            # Until it is quiet for a moment, as it is when a flood is over: its last line shall stay.
+            for _ in range(_TRIES):
+                time.sleep(_QUIET_SECONDS)
+                parts.append(file.read())
+                if not parts[-1]:
+                    break
             file.truncate(0)
             os.writev(appending, [head(left_out, sum(map(len, parts))), *parts])
         finally:
