@@ -1,12 +1,17 @@
 """Where a step's time goes, and what is told while an epoch lasts."""
 
+import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from trana.trainer.feeding import Batch
+from trana.trainer.gpus import read_gpus
 from trana.trainer.learner import Learner
 from trana.trainer.losses import build_loss
 from trana.trainer.network import build_network
@@ -108,3 +113,41 @@ def test_steps_are_told_after_ten_seconds_of_silence_by_rank_0_alone(tmp_path: P
     now.now += 60.0
     silent.tell_step(2, 41)
     assert len(told) == 4
+
+
+class DriverError(Exception):
+    """What the driver's library raises."""
+
+
+@pytest.mark.parametrize(
+    ("driver", "answer", "expected"),
+    [
+        (SimpleNamespace(NVMLError=DriverError), 75, 0.75),
+        # Not for a part of a GPU.
+        (SimpleNamespace(NVMLError=DriverError), DriverError("not supported"), math.nan),
+        # As import does where a module is not there.
+        (None, 75, math.nan),
+    ],
+)
+def test_gpus_tell_their_peak_and_how_busy_they_are_where_the_driver_knows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, driver: Any, answer: Any, expected: float
+) -> None:
+    """There is no GPU here: torch's functions for them are stood in for."""
+
+    def utilization(device: torch.device) -> int:
+        if isinstance(answer, Exception):
+            raise answer
+        return int(answer)
+
+    begun_anew: list[torch.device] = []
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2**20)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", begun_anew.append)
+    device = torch.device("cuda", 0)
+    gpus = read_gpus(replace(place(tmp_path), device=device))
+    assert gpus is not None
+    assert gpus.peak_bytes == 2**20
+    assert gpus.utilization == pytest.approx(expected, nan_ok=True)
+    assert begun_anew == [device]
+    assert read_gpus(place(tmp_path)) is None
