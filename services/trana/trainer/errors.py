@@ -16,6 +16,7 @@ TrainingError               the root; every leaf knows its cause
 Each has one argument, a message that can be shown to the user as it is, and survives pickling between processes.
 """
 
+import math
 from typing import ClassVar
 
 from trana.v1.cause_pb2 import Cause
@@ -54,9 +55,19 @@ class NotANumberError(DataError):
 
 
 class NotFiniteError(TrainingError):
-    """The loss became NaN or infinite; raised by all ranks at the same step, the best checkpoint is kept."""
+    """The loss became NaN or infinite; raised by all ranks at the same step, the best checkpoint is kept.
+
+    Attributes:
+        train_loss: Of the epoch, where it was evaluated; else NaN.
+        val_loss: Likewise.
+    """
 
     cause = Cause.CAUSE_NOT_FINITE
+
+    def __init__(self, message: str, *, train_loss: float = math.nan, val_loss: float = math.nan) -> None:
+        super().__init__(message)
+        self.train_loss = train_loss
+        self.val_loss = val_loss
 
 
 class OutOfMemoryError(TrainingError):

@@ -55,7 +55,10 @@ class Judge:
     def __init__(self, spec: training_pb2.TrainingSpec, place: Place, sizes: Sizes) -> None:
         self._rule = spec.early_stopping
         self._place = place
+        # What the verdict then advises is done.
+        self._stops_early = spec.HasField("early_stopping")
         self._tracker = FitTracker(
+            num_epochs=spec.epochs or None,
             num_parameters=sizes.num_parameters or None,
             num_train=sizes.num_train or None,
             num_val=sizes.num_validation or None,
@@ -72,14 +75,19 @@ class Judge:
     def after(self, epoch: epoch_pb2.Epoch) -> bool:
         """Judges the curve with one more epoch; returns whether it ends the training, the same on all ranks."""
         if self._place.rank == 0:
-            self.verdict = self._add(epoch)
+            self.verdict = self._worded(self._add(epoch))
         if self._rule.by != training_pb2.STOPPING_RULE_VERDICT or epoch.epoch <= self._rule.start_from_epoch:
             return False
         return on_rank0(lambda: self.verdict is not None and should_stop(self.verdict), self._place)
 
-    def diverged(self) -> fit_pb2.FitVerdict:
-        """Judges the curve with an epoch more that has no losses, for they are no numbers."""
-        self.verdict = self._tracker.add(math.nan, math.nan)
+    def diverged(self, train_loss: float, val_loss: float) -> fit_pb2.FitVerdict:
+        """Judges the curve with an epoch more, one of whose losses is no number.
+
+        Args:
+            train_loss: NaN where it was no number within the epoch already.
+            val_loss: NaN there too.
+        """
+        self.verdict = self._worded(self._tracker.add(train_loss, val_loss))
         return self.verdict
 
     def state(self) -> dict[str, Tensor]:
@@ -106,7 +114,7 @@ class Judge:
         else:
             self._replay(list(history))
         if len(self._tracker.state()):
-            self.verdict = self._tracker.verdict()
+            self.verdict = self._worded(self._tracker.verdict())
 
     def _replay(self, history: list[epoch_pb2.Epoch]) -> None:
         if not history:
@@ -115,6 +123,15 @@ class Judge:
         self._tracker.restore(np.full((history[0].epoch - 1, self._tracker.state().shape[1]), math.nan))
         for epoch in history:
             self._add(epoch)
+
+    def _worded(self, verdict: fit_pb2.FitVerdict) -> fit_pb2.FitVerdict:
+        """The verdict without the advice that is followed already."""
+        if not self._stops_early:
+            return verdict
+        kept = [piece for piece in verdict.advice if piece.remedy != fit_pb2.FIT_REMEDY_EARLY_STOPPING]
+        del verdict.advice[:]
+        verdict.advice.extend(kept)
+        return verdict
 
     def _add(self, epoch: epoch_pb2.Epoch) -> fit_pb2.FitVerdict:
         return self._tracker.add(

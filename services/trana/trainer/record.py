@@ -95,7 +95,9 @@ class Numbers:
             if not math.isfinite(value):
                 raise NotFiniteError(
                     f"the loop reported {name} {value} in epoch {self.epoch}; try a lower learning rate, or features "
-                    "and targets near 1; the best checkpoint from before, if there is one, is kept"
+                    "and targets near 1; the best checkpoint from before, if there is one, is kept",
+                    train_loss=self.train_loss,
+                    val_loss=self.val_loss,
                 )
 
 

@@ -77,8 +77,8 @@ class Reporter:
         """Reports the verdict on a training that ends in the context because a loss is no number."""
         try:
             yield
-        except NotFiniteError:
-            self.tell_fit(judge.diverged())
+        except NotFiniteError as error:
+            self.tell_fit(judge.diverged(error.train_loss, error.val_loss))
             raise
 
     def tell_checkpoints(self, published: Sequence[checkpoint_pb2.Checkpoint]) -> None:

@@ -171,10 +171,11 @@ def _on_step(
     return tell
 
 
-def _check_finite(spec: training_pb2.TrainingSpec, progress: Progress, *evaluations: Evaluation) -> None:
+def _check_finite(spec: training_pb2.TrainingSpec, progress: Progress, train: Evaluation, val: Evaluation) -> None:
     # All ranks have the same numbers, so all of them raise.
-    if not all(math.isfinite(evaluation.loss) for evaluation in evaluations):
-        raise NotFiniteError(describe_not_finite(spec, f"when it was evaluated after epoch {progress.epoch + 1}"))
+    if not (math.isfinite(train.loss) and math.isfinite(val.loss)):
+        text = describe_not_finite(spec, f"when it was evaluated after epoch {progress.epoch + 1}")
+        raise NotFiniteError(text, train_loss=train.loss, val_loss=val.loss)
 
 
 def _describe(

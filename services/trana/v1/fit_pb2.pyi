@@ -28,15 +28,17 @@ class _FitLabelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitLabel.Val
     FIT_LABEL_UNSPECIFIED: _FitLabel.ValueType  # 0
     """Nothing was said yet."""
     FIT_LABEL_UNDETERMINED: _FitLabel.ValueType  # 1
-    """The curve does not tell: too short, too noisy, or broken."""
+    """The curve does not tell: too short, too noisy, broken, or hardly changed since its first epoch."""
     FIT_LABEL_UNDERFITTING: _FitLabel.ValueType  # 2
-    """It has not learned what it could: training loss is still falling, or never fell."""
+    """It has not learned what it could: validation loss is still falling."""
     FIT_LABEL_GOOD_FIT: _FitLabel.ValueType  # 3
     """It has learned what it could, and no harm was done since."""
     FIT_LABEL_OVERFITTING: _FitLabel.ValueType  # 4
     """Training loss falls while validation loss has risen, beyond noise."""
     FIT_LABEL_DIVERGED: _FitLabel.ValueType  # 5
-    """Training loss itself has risen far, or is no number any more."""
+    """Training loss itself has risen far, or is no number any more, or validation loss is infinite. Validation loss that
+    is no number under a finite training loss is unknown, which is UNDETERMINED.
+    """
 
 class FitLabel(_FitLabel, metaclass=_FitLabelEnumTypeWrapper):
     """What the learning curve says of a network."""
@@ -44,15 +46,17 @@ class FitLabel(_FitLabel, metaclass=_FitLabelEnumTypeWrapper):
 FIT_LABEL_UNSPECIFIED: FitLabel.ValueType  # 0
 """Nothing was said yet."""
 FIT_LABEL_UNDETERMINED: FitLabel.ValueType  # 1
-"""The curve does not tell: too short, too noisy, or broken."""
+"""The curve does not tell: too short, too noisy, broken, or hardly changed since its first epoch."""
 FIT_LABEL_UNDERFITTING: FitLabel.ValueType  # 2
-"""It has not learned what it could: training loss is still falling, or never fell."""
+"""It has not learned what it could: validation loss is still falling."""
 FIT_LABEL_GOOD_FIT: FitLabel.ValueType  # 3
 """It has learned what it could, and no harm was done since."""
 FIT_LABEL_OVERFITTING: FitLabel.ValueType  # 4
 """Training loss falls while validation loss has risen, beyond noise."""
 FIT_LABEL_DIVERGED: FitLabel.ValueType  # 5
-"""Training loss itself has risen far, or is no number any more."""
+"""Training loss itself has risen far, or is no number any more, or validation loss is infinite. Validation loss that
+is no number under a finite training loss is unknown, which is UNDETERMINED.
+"""
 Global___FitLabel: _TypeAlias = FitLabel  # noqa: Y015
 
 class _FitRemedy:
@@ -130,7 +134,10 @@ class FitVerdict(_message.Message):
     epoch: _builtins.int
     """Output only. Epochs that the verdict is about."""
     onset_epoch: _builtins.int
-    """Output only. The epoch at which validation loss turned, from 1; 0 where it has not."""
+    """Output only. The epoch from which on nothing worth having was gained, from 1; 0 where validation loss has not risen
+    since: the first at which it was within 3 % of its lowest (or 0.3 % of all that was learned), for the bottom of a
+    valley is flat, and where in it the lowest value lies is chance.
+    """
     best_epoch: _builtins.int
     """Output only. The epoch with the lowest validation loss, from 1; 0 where there is none."""
     gap: _builtins.float
@@ -185,7 +192,7 @@ Global___FitVerdict: _TypeAlias = FitVerdict  # noqa: Y015
 
 @_typing.final
 class FitSlopes(_message.Message):
-    """Change of the losses for each epoch: since the onset where there is one, else over the last part of the curve."""
+    """Change of the losses for each epoch: since validation loss was lowest where it overfits, else over the last third."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -61,7 +61,7 @@ def without_clock(verdict: fit_pb2.FitVerdict) -> fit_pb2.FitVerdict:
     return copy
 
 
-def judged_again(epochs: list[epoch_pb2.Epoch], first: report_pb2.FirstStep) -> fit_pb2.FitVerdict:
+def judged_again(epochs: list[epoch_pb2.Epoch], first: report_pb2.FirstStep, *, num_epochs: int) -> fit_pb2.FitVerdict:
     """Judges the curve that was reported, from scratch."""
     return fit.verdict(
         [epoch.train_loss for epoch in epochs],
@@ -69,6 +69,7 @@ def judged_again(epochs: list[epoch_pb2.Epoch], first: report_pb2.FirstStep) -> 
         val_loss_se=[epoch.val_loss_se if epoch.HasField("val_loss_se") else math.nan for epoch in epochs],
         lr=[epoch.learning_rate for epoch in epochs],
         epoch_seconds=[epoch.duration_seconds for epoch in epochs],
+        num_epochs=num_epochs,
         num_parameters=first.num_parameters,
         num_train=first.num_train,
         num_val=first.num_validation,
@@ -140,7 +141,7 @@ def test_killed_training_goes_on_with_the_same_verdicts(tmp_path: Path) -> None:
     assert [verdict.epoch for verdict in verdicts(cut)] == list(range(1, 16))
     assert [verdict.epoch for verdict in (again, *new)] == list(range(16, 25))
     for verdict in (again, *new):
-        assert same(verdict) == same(judged_again(resumed.epochs[: verdict.epoch], first))
+        assert same(verdict) == same(judged_again(resumed.epochs[: verdict.epoch], first, num_epochs=24))
     assert [epoch.val_loss_se for epoch in resumed.epochs] == [epoch.val_loss_se for epoch in whole.epochs]
     assert [same(without_clock(verdict)) for verdict in (again, *new)] == [
         same(without_clock(verdict)) for verdict in verdicts(whole)[15:]
@@ -155,7 +156,7 @@ def test_checkpoint_without_a_curve_goes_on_from_its_history(tmp_path: Path, mon
     assert not any(epoch.best for epoch in cut.epochs[-2:])
     resumed = run(spec, tmp_path / "job", attempt=2)
     (first,) = [report.first_step for report in resumed.reports if report.HasField("first_step")]
-    assert same(verdicts(resumed)[0]) == same(judged_again(resumed.epochs[:9], first))
+    assert same(verdicts(resumed)[0]) == same(judged_again(resumed.epochs[:9], first, num_epochs=12))
     assert [verdict.epoch for verdict in verdicts(resumed)] == [9, 10, 11, 12]
     # The losses of the best epoch are gone: what cannot be paired is not told.
     assert not any(epoch.HasField("val_loss_se") for epoch in resumed.epochs[9:] if not epoch.best)

@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trana.trainer.fit.evidence import counted, number
+import numpy as np
+
+from trana.trainer.fit.curve import Curve
+from trana.trainer.fit.evidence import counted, number, promised
 from trana.trainer.fit.finding import Case
 from trana.v1 import fit_pb2
 
@@ -70,12 +73,15 @@ def _against_overfitting(case: Case) -> Iterator[Advice]:
 
 
 def _stop_text(case: Case) -> str:
-    spent, onset = case.spent, (case.finding.onset or 0) + 1
+    spent, onset = case.spent, case.epoch(case.finding.onset or 0)
     seconds = f" ({_duration(spent.seconds)})" if spent.seconds else ""
+    waste = (
+        f" The {counted(spent.epochs, 'epoch')} after the best one, epoch {spent.best + 1:,}, took "
+        f"{100 * spent.share:.0f} % of the training{seconds} and made it worse."
+    )
     return (
-        f"Stop early: validation loss turned at epoch {onset}. The {counted(spent.epochs, 'epoch')} after the best "
-        f"one, epoch {spent.best + 1}, took {100 * spent.share:.0f} % of the training{seconds} and made it worse. "
-        "The checkpoint with the best validation loss is kept."
+        f"Stop early, by `early_stopping: {{by: VERDICT}}`: from epoch {onset:,} on, nothing worth having was gained."
+        f"{waste if spent.epochs else ''} The checkpoint with the best validation loss is kept."
     )
 
 
@@ -98,7 +104,7 @@ def _data_text(case: Case, gap: float) -> str:
     samples = f"more than {count:,} training samples" if count else "more training samples"
     return (
         f"Gather {samples}: the gap between validation and training loss, {number(facts.level - facts.train_level)}, "
-        f"is {100 * gap:.0f} % of validation loss, and only new samples close it from above."
+        f"is {100 * gap:.0f} % of validation loss, and more samples narrow it most surely."
     )
 
 
@@ -123,37 +129,35 @@ def _regularisers(load: float | None, gap: float) -> Iterator[Advice]:
 
 
 def _against_underfitting(case: Case) -> Iterator[Advice]:
-    finding, load = case.finding, _load(case)
-    if finding.still_falling:
-        epochs = case.curve.train.size
-        yield Advice(
-            1.0,
-            fit_pb2.FIT_REMEDY_LONGER_TRAINING,
-            f"Train longer: {2 * epochs:,} epochs instead of {epochs:,} would take about {100 * finding.gain:.0f} % "
-            "off validation loss, at the pace of the last ones.",
-        )
-    facts = finding.measures
+    if case.remaining:
+        return  # the training does itself what would be advised
+    yield Advice(
+        1.0,
+        fit_pb2.FIT_REMEDY_LONGER_TRAINING,
+        f"Train longer: by validation loss of the last epochs, {2 * case.epochs:,} of them instead of "
+        f"{case.epochs:,} would {promised(case)}.",
+    )
+    facts, load = case.finding.measures, _load(case)
     if facts.train_level > ALIKE * facts.level:
         few = 0.2 if load is not None and load < 1 else 0.0
         size = f" than this one of {case.sizes.num_parameters:,} parameters" if case.sizes.num_parameters else ""
         yield Advice(
-            (0.5 if finding.still_falling else 0.7) + few,
+            0.5 + few,
             fit_pb2.FIT_REMEDY_LARGER_NETWORK,
             f"Take a larger network{size}: training loss, {number(facts.train_level)}, is about as high as validation "
             f"loss, {number(facts.level)}; what it lacks is power, not samples.",
         )
-    if not finding.still_falling:
-        yield from _against_divergence(case, weight=0.6)
 
 
-def _against_divergence(case: Case, weight: float = 1.0) -> Iterator[Advice]:
-    rates = case.curve.lr[case.curve.lr > 0]
+def _against_divergence(case: Case) -> Iterator[Advice]:
+    yield lower_rate(case.curve)
+
+
+def lower_rate(curve: Curve) -> Advice:
+    """What helps against a loss that has risen far, or is no number any more."""
+    rates = curve.lr[(curve.lr > 0) & np.isfinite(curve.lr)]
     rate = f": a tenth of {number(float(rates.max()))} is {number(float(rates.max()) / 10)}" if rates.size else ""
-    yield Advice(
-        weight,
-        fit_pb2.FIT_REMEDY_LOWER_LEARNING_RATE,
-        f"Lower the learning rate{rate}, or warm it up.",
-    )
+    return Advice(1.0, fit_pb2.FIT_REMEDY_LOWER_LEARNING_RATE, f"Lower the learning rate{rate}, or warm it up.")
 
 
 def _for_more(case: Case) -> Iterator[Advice]:

@@ -30,17 +30,24 @@ class Curve:
     lr: Floats
     seconds: Floats
 
+    def since(self, epoch: int) -> Curve:
+        """The curve from an epoch on, its index."""
+        known = (self.train, self.val, self.val_se, self.lr, self.seconds)
+        return Curve(*(values[epoch:] for values in known))
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """What is known besides the curves; None where it is not.
 
     Attributes:
+        num_epochs: Epochs that the training is to last.
         num_parameters: Trainable parameters of the network.
         num_train: Training samples.
         num_val: Validation samples.
     """
 
+    num_epochs: int | None = None
     num_parameters: int | None = None
     num_train: int | None = None
     num_val: int | None = None

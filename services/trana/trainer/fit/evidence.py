@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trana.trainer.fit.finding import Case
+from trana.trainer.fit.measures import FEWEST_FOR_NOISE
+from trana.trainer.fit.noise import jitter
 from trana.v1 import fit_pb2
 
 CLEAR = 2.0
 """Standard errors, or standard deviations of the noise, from which a rise is called more than chance."""
+
+MANY = 1000
+"""Multiples beyond which the number says no more: what is divided by is then near zero."""
+
+AT_LOWEST = 0.01
+"""Share of a loss within which it is the same."""
+
+SEEN = 5000
+"""Epochs, the last ones, that jumps are told from: a median of 100,000 takes milliseconds."""
 
 
 def evidence(case: Case) -> list[str]:
@@ -30,10 +41,15 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def rounded(value: float) -> str:
+    """A large number, to two digits: more would be made up."""
+    return f"{float(f'{value:.2g}'):,.0f}"
+
+
 def percent(share: float) -> str:
     """A share in per cent, large ones as a multiple."""
     if share >= 10:
-        return f"{share + 1:.0f}-fold"
+        return f"about {rounded(share + 1)}-fold" if share < MANY else f"more than {MANY:,}-fold"
     return f"{100 * share:.0f} %" if abs(share) >= 0.1 else f"{100 * share:.1f} %"
 
 
@@ -43,11 +59,12 @@ def counted(count: int, noun: str) -> str:
 
 
 def _risen(case: Case) -> str:
-    facts, onset = case.finding.measures, case.finding.onset or 0
+    facts = case.finding.measures
+    since = f"{'about ' if facts.size > 1 else ''}epoch {case.epoch(facts.lowest_at):,}"
     return (
         f"Validation loss has risen {_relative(facts.level, facts.lowest)} ({number(facts.lowest)} to "
-        f"{number(facts.level)}) since epoch {onset + 1}, while training loss went on falling from "
-        f"{number(facts.train_turn)} to {number(facts.train_level)}."
+        f"{number(facts.level)}) since {since}, while training loss went on falling from {number(facts.train_turn)} to "
+        f"{number(facts.train_level)}."
     )
 
 
@@ -59,15 +76,19 @@ def _chance(case: Case) -> Iterator[str]:
     facts, paired = case.finding.measures, case.finding.paired
     if facts.level <= facts.lowest:
         return
-    if paired is not None:
+    if paired is not None and paired.rise > 0:
         count = f" over {counted(case.sizes.num_val, 'validation sample')}" if case.sizes.num_val else ""
         verdict = "not chance" if paired.errors >= CLEAR else "it may be chance"
-        yield f"The rise is {paired.errors:.1f} paired standard errors{count}: {verdict}."
-    if facts.jitter > 0 and facts.since > 1:
-        times = (facts.level - facts.lowest) / facts.jitter
+        errors = f"{paired.errors:.1f}" if paired.errors < 100 else "more than 100"
+        yield f"The rise is {errors} paired standard errors{count}: {verdict}."
+    # Of the epochs, not of the blocks of a shortened curve: means jump less.
+    noise = jitter(case.curve.val[-min(max(case.curve.val.size - facts.lowest_at, FEWEST_FOR_NOISE), SEEN) :])
+    if noise > 0 and facts.since > 1:
         rising = 50 * (1 + facts.val_trend.tau)
-        pairs = f"; of two epochs since the turn the later one is the worse in {rising:.0f} % (Kendall's test)"
-        yield f"The rise is {_times(times)} what the loss jumps from epoch to epoch{pairs if rising > 50 else ''}."
+        two = "two epochs" if facts.size == 1 else f"two stretches of {facts.size:,} epochs"
+        pairs = f"; of {two} since the turn the later one is the worse in {rising:.0f} % (Kendall's test)"
+        times = _times((facts.level - facts.lowest) / noise)
+        yield f"The rise is {times} what the loss jumps from epoch to epoch{pairs if rising > 50 else ''}."
 
 
 def _apart(case: Case) -> Iterator[str]:
@@ -77,38 +98,42 @@ def _apart(case: Case) -> Iterator[str]:
 
 
 def _times(ratio: float) -> str:
-    if ratio > 1000:
-        return "more than 1,000 times"
-    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:.0f} times"
+    if not ratio < MANY:
+        return f"more than {MANY:,} times"
+    return f"{ratio:.1f} times" if ratio < 10 else f"about {rounded(ratio)} times"
 
 
 def _unlearned(case: Case) -> Iterator[str]:
-    finding, facts = case.finding, case.finding.measures
-    if finding.still_falling:
-        yield (
-            f"Both losses are still falling: training loss is at {number(facts.train_level)}, validation loss at "
-            f"{number(facts.level)}; as many epochs again would take about {percent(finding.gain)} off it."
-        )
+    facts = case.finding.measures
+    levels = f"training loss is at {number(facts.train_level)}, validation loss at {number(facts.level)}"
+    if case.remaining:
+        yield f"The network is still learning: {levels}; {counted(case.remaining, 'epoch')} of the training remain."
     else:
-        yield (
-            f"Training loss has fallen by {percent(finding.learned)} only, from {number(facts.train_start)} to "
-            f"{number(facts.train_level)}, in {counted(case.curve.train.size, 'epoch')}, and falls no further."
-        )
+        yield f"Validation loss is still falling: {levels}; as many epochs again would {promised(case)}."
+
+
+def promised(case: Case) -> str:
+    """What as many epochs again would do; a forecast of more than half is too bold to be told to the per cent."""
+    gain = case.finding.gain
+    return "more than halve it" if gain > 0.5 else f"take about {percent(gain)} off it"
 
 
 def _diverged(case: Case) -> str:
     facts, least = case.finding.measures, float(case.curve.train.min())
     return (
         f"Training loss has risen to {number(facts.train_level)} from its lowest, {number(least)} at epoch "
-        f"{int(case.curve.train.argmin()) + 1}: what had been learned is lost."
+        f"{case.epoch(int(case.curve.train.argmin())):,}: what had been learned is lost."
     )
 
 
 def _settled(case: Case) -> str:
     facts = case.finding.measures
-    if facts.level - facts.lowest <= 0.1 * facts.line:
+    if facts.level - facts.lowest <= AT_LOWEST * (facts.lowest - facts.zero):
         return f"Validation loss is at its lowest, {number(facts.level)}, and has levelled off."
-    above = f"Validation loss is {number(facts.level)}, {_relative(facts.level, facts.lowest)} above its lowest"
+    above = (
+        f"Validation loss is {number(facts.level)}, {_relative(facts.level, facts.lowest).removeprefix('by ')} above "
+        f"its lowest, {number(facts.lowest)}"
+    )
     if facts.rise < 1:
         return f"{above}: no rise that counts."
     witness = "training loss and the trend do" if case.finding.paired is None else "the validation samples do"

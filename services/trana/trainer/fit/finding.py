@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +24,10 @@ class Finding:
         onset: Index of the epoch at which validation loss turned, None where it has not.
         measures: The facts it rests on.
         paired: What the validation samples say one by one, where that is known.
-        still_falling: Whether both losses go on falling so that more epochs would help.
         gain: What share of validation loss as many epochs again would take off, at the pace of the last ones.
-        learned: What share of the first training loss has been learned.
+        train_slope: Change of training loss for each epoch: since validation loss was lowest where it overfits, else
+            over the last third.
+        val_slope: The same of validation loss.
     """
 
     label: fit_pb2.FitLabel.ValueType
@@ -34,9 +36,9 @@ class Finding:
     onset: int | None
     measures: Measures
     paired: PairedRise | None
-    still_falling: bool
     gain: float
-    learned: float
+    train_slope: float
+    val_slope: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Spent:
     Attributes:
         best: Index of the epoch with the lowest validation loss, the first of them.
         epochs: Epochs since then.
-        seconds: Seconds since then, 0 where no epoch's are known.
+        seconds: Seconds since then, 0 where no epoch's are known; what is no time, below zero or infinite, is unknown.
         share: Of all seconds, or of all epochs where no seconds are known, 0 to 1.
     """
 
@@ -60,15 +62,41 @@ def spent_after_best(curve: Curve) -> Spent:
     """What was spent after the best epoch; `curve.val` holds a finite value at least."""
     best = int(np.argmin(np.nan_to_num(curve.val, nan=np.inf, posinf=np.inf, neginf=np.inf)))
     epochs = curve.val.size - 1 - best
-    wasted, whole = (float(np.nansum(seconds)) for seconds in (curve.seconds[best + 1 :], curve.seconds))
-    return Spent(best=best, epochs=epochs, seconds=wasted, share=wasted / whole if whole else epochs / curve.val.size)
+    known = np.where(np.isfinite(curve.seconds) & (curve.seconds >= 0), curve.seconds, 0.0)
+    wasted, whole = float(known[best + 1 :].sum()), float(known.sum())
+    if not 0 < whole < math.inf:
+        return Spent(best=best, epochs=epochs, seconds=0.0, share=epochs / curve.val.size)
+    return Spent(best=best, epochs=epochs, seconds=wasted, share=wasted / whole)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A finding with all that is known around it."""
+    """A finding with all that is known around it.
+
+    Attributes:
+        finding: The finding.
+        spent: What was spent after the best epoch of the whole training.
+        curve: What the finding is about: the whole training, or its epochs after `skipped`.
+        sizes: What is known besides.
+        skipped: Epochs at the beginning that could not be judged.
+    """
 
     finding: Finding
     spent: Spent
     curve: Curve
     sizes: Sizes
+    skipped: int
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training so far."""
+        return self.skipped + self.curve.train.size
+
+    @property
+    def remaining(self) -> int:
+        """Epochs that are still to come, 0 where it is not known."""
+        return max((self.sizes.num_epochs or 0) - self.epochs, 0)
+
+    def epoch(self, index: int) -> int:
+        """The epoch, from 1, of an index of `curve`."""
+        return self.skipped + index + 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from trana.trainer.fit.advice import advice
+from trana.trainer.fit.advice import Advice, advice, lower_rate
 from trana.trainer.fit.curve import Curve, Numbers, Sizes, column
 from trana.trainer.fit.deciding import decide
 from trana.trainer.fit.evidence import evidence
 from trana.trainer.fit.finding import Case, Spent, spent_after_best
-from trana.trainer.fit.soundness import flaw, ruined_since
+from trana.trainer.fit.soundness import flaw, ruined_since, sound_since
 from trana.v1 import fit_pb2
 
 SURE, SETTLED = 0.75, 12
@@ -28,6 +30,7 @@ def verdict(
     val_loss_se: Numbers | None = None,
     lr: Numbers | None = None,
     epoch_seconds: Numbers | None = None,
+    num_epochs: int | None = None,
     num_parameters: int | None = None,
     num_train: int | None = None,
     num_val: int | None = None,
@@ -49,6 +52,7 @@ def verdict(
             samples, shape (epochs,): 0 at a best epoch.
         lr: Learning rate, shape (epochs,); it is named in the advice.
         epoch_seconds: What each epoch took, shape (epochs,).
+        num_epochs: Epochs that the training is to last: no more are advised while some remain.
         num_parameters: Trainable parameters of the network.
         num_train: Training samples.
         num_val: Validation samples.
@@ -64,7 +68,8 @@ def verdict(
         lr=column(lr, length),
         seconds=column(epoch_seconds, length),
     )
-    return judge(curve, Sizes(num_parameters=num_parameters, num_train=num_train, num_val=num_val))
+    sizes = Sizes(num_epochs=num_epochs, num_parameters=num_parameters, num_train=num_train, num_val=num_val)
+    return judge(curve, sizes)
 
 
 def should_stop(verdict: fit_pb2.FitVerdict) -> bool:
@@ -93,14 +98,29 @@ def _judged(curve: Curve, sizes: Sizes) -> fit_pb2.FitVerdict:
     spent = spent_after_best(curve) if np.isfinite(curve.val).any() else None
     made = _frame(curve, spent)
     ruin = ruined_since(curve)
-    reason = "" if ruin is not None else flaw(curve)
     if ruin is not None:
         _tell_ruin(made, curve, ruin)
-    elif reason or spent is None:
+        return made
+    skipped = sound_since(curve)
+    tail = _without(curve, skipped, spent)
+    reason = flaw(tail)
+    if reason or spent is None:
         made.evidence.append(reason)
     else:
-        _tell(made, Case(finding=decide(curve), spent=spent, curve=curve, sizes=sizes))
+        _tell(made, Case(finding=decide(tail), spent=spent, curve=tail, sizes=sizes, skipped=skipped))
+    if skipped:
+        made.evidence.append(f"Not judged: the losses up to epoch {skipped:,}, which are not all known.")
     return made
+
+
+def _without(curve: Curve, skipped: int, spent: Spent | None) -> Curve:
+    """The curve without its first epochs."""
+    if not skipped:
+        return curve
+    tail = curve.since(skipped)
+    # Standard errors are of the rise above the best epoch of all, which is then not the tail's.
+    is_best_known = spent is not None and spent.best >= skipped
+    return tail if is_best_known else replace(tail, val_se=np.full(tail.val.size, np.nan))
 
 
 def _frame(curve: Curve, spent: Spent | None) -> fit_pb2.FitVerdict:
@@ -120,13 +140,18 @@ def _tell_ruin(made: fit_pb2.FitVerdict, curve: Curve, ruin: int) -> None:
     made.label, made.confidence = fit_pb2.FIT_LABEL_DIVERGED, 1.0
     name = "Training" if not np.isfinite(curve.train[ruin]) else "Validation"
     made.evidence.append(f"{name} loss is not a number from epoch {ruin + 1} on.")
+    _advise(made, [lower_rate(curve)])
 
 
 def _tell(made: fit_pb2.FitVerdict, case: Case) -> None:
     finding = case.finding
     made.label, made.confidence = finding.label, finding.confidence
-    made.onset_epoch = 0 if finding.onset is None else finding.onset + 1
-    made.slopes.train, made.slopes.val = finding.measures.train_trend.slope, finding.measures.val_trend.slope
+    made.onset_epoch = 0 if finding.onset is None else case.epoch(finding.onset)
+    made.slopes.train, made.slopes.val = finding.train_slope, finding.val_slope
     made.evidence.extend(evidence(case))
-    for piece in advice(case):
+    _advise(made, advice(case))
+
+
+def _advise(made: fit_pb2.FitVerdict, pieces: Iterable[Advice]) -> None:
+    for piece in pieces:
         made.advice.add(remedy=piece.remedy, text=piece.text)

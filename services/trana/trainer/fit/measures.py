@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trana.trainer.fit.blocks import Blocks
+from trana.trainer.fit.curve import Floats
 from trana.trainer.fit.noise import jitter
 from trana.trainer.fit.smoothing import smooth
 from trana.trainer.fit.trend import Trend, trend
@@ -31,6 +32,11 @@ NEAR = 0.6
 """Share of `line` within which validation loss is as good as at its lowest; on the tuning part 0.5 to 0.8 find the
 onset equally well, 0 and 1 worse."""
 
+EARLY, MOST_START = 5, 5.0
+"""The first loss counts as no further above the lowest than so many times the median of the first five: where they
+fall by a third each epoch it is three times. A huge one, of a network that began far off, would make a line that no
+rise crosses."""
+
 MARGIN = 0.1
 """Losses that may be negative have no zero to be compared with: theirs lies this share of their range below them."""
 
@@ -49,17 +55,18 @@ class Measures:
         lowest: Smoothed validation loss at the turn.
         level: Validation loss at the end: the median of the last blocks.
         floor: The least of the last smoothed validation losses: what the rise has not fallen below lately.
-        start: First validation loss.
+        start: First validation loss, a huge one cut down.
         train_turn: Smoothed training loss at the turn.
         train_level: Training loss at the end.
         train_start: First training loss.
         train_lowest: Lowest smoothed training loss.
-        jitter: Noise of validation loss since the turn, a standard deviation.
-        train_jitter: Noise of training loss since the turn.
+        train_jitter: Noise of training loss since the turn, a standard deviation.
         val_trend: Of validation loss since the turn.
         train_trend: Of training loss since the turn.
         zero: What losses are measured from: 0, or less where they are negative.
         line: The rise of validation loss that counts.
+        size: Epochs of a block.
+        lowest_at: Index of the epoch in the middle of the block `turn`.
     """
 
     epochs: int
@@ -75,12 +82,13 @@ class Measures:
     train_level: float
     train_start: float
     train_lowest: float
-    jitter: float
     train_jitter: float
     val_trend: Trend
     train_trend: Trend
     zero: float
     line: float
+    size: int
+    lowest_at: int
 
     @property
     def rise(self) -> float:
@@ -102,7 +110,8 @@ def measure(blocks: Blocks) -> Measures:
     val, train = smooth(blocks.val), smooth(blocks.train)
     turn = int(np.argmin(val))
     noisy = slice(max(0, min(turn, val.size - FEWEST_FOR_NOISE)), None)
-    lowest, start, zero = float(val[turn]), float(blocks.val[0]), _zero(blocks)
+    lowest, zero = float(val[turn]), _zero(blocks)
+    start = _start(blocks.val, lowest)
     line = max(LINE * (lowest - zero), LINE_OF_LEARNED * (start - lowest), 1e-12 * abs(start), SMALLEST)
     return Measures(
         epochs=blocks.length,
@@ -118,13 +127,19 @@ def measure(blocks: Blocks) -> Measures:
         train_level=float(np.median(blocks.train[-RECENT:])),
         train_start=float(blocks.train[0]),
         train_lowest=float(train.min()),
-        jitter=jitter(blocks.val[noisy]),
         train_jitter=jitter(blocks.train[noisy]),
         val_trend=trend(blocks.val[turn:]),
         train_trend=trend(blocks.train[turn:]),
         zero=zero,
         line=line,
+        size=blocks.size,
+        lowest_at=blocks.middle(turn),
     )
+
+
+def _start(values: Floats, lowest: float) -> float:
+    early = float(np.median(values[:EARLY])) - lowest
+    return lowest + min(float(values[0]) - lowest, MOST_START * max(early, 0.0))
 
 
 def _zero(blocks: Blocks) -> float:

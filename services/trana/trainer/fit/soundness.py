@@ -10,6 +10,19 @@ FEWEST_EPOCHS = 8
 """A smoothed minimum takes five values, and a rise after it that was seen three times in a row three more."""
 
 
+TAIL = 0.75
+"""Share of all epochs that must have followed the last one whose losses are not known, for them to be judged alone."""
+
+
+def sound_since(curve: Curve) -> int:
+    """The index of the first epoch that can be judged: after the last hole where that is long ago, else 0."""
+    known = np.isfinite(curve.train) & np.isfinite(curve.val)
+    if known.all():
+        return 0
+    since = int(np.flatnonzero(~known)[-1]) + 1
+    return since if known.size - since >= max(TAIL * known.size, FEWEST_EPOCHS) else 0
+
+
 def flaw(curve: Curve) -> str:
     """Why the curve does not tell, in a sentence; empty where it may.
 
@@ -22,13 +35,21 @@ def flaw(curve: Curve) -> str:
     for name, values in (("Training", curve.train), ("Validation", curve.val)):
         finite = np.isfinite(values)
         if not finite.all():
-            holes = np.flatnonzero(~finite)
-            more = f" and {holes.size - 1} more" if holes.size > 1 else ""
-            return f"{name} loss is not a number at epoch {holes[0] + 1}{more} of {values.size}, and is one after it."
+            return _hole(name, finite)
     if curve.train.size < FEWEST_EPOCHS:
         epochs = "1 epoch is" if curve.train.size == 1 else f"{curve.train.size} epochs are"
         return f"{epochs} too few to tell a trend from chance: at least {FEWEST_EPOCHS} are needed."
     return _standstill(curve)
+
+
+def _hole(name: str, finite: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+    holes = np.flatnonzero(~finite)
+    more = f" and {holes.size - 1} more" if holes.size > 1 else ""
+    where = f"{name} loss is not a number at epoch {holes[0] + 1}{more} of {finite.size}"
+    since = finite.size - 1 - int(holes[-1])
+    if since == 0:
+        return f"{where}, the last one among them: it was not measured, or features or targets are no numbers."
+    return f"{where}; once three quarters of all epochs come after the last such, those are judged; {since:,} do now."
 
 
 def _standstill(curve: Curve) -> str:
@@ -47,12 +68,15 @@ def _constant(values: Floats) -> bool:
 def ruined_since(curve: Curve) -> int | None:
     """The index of the first epoch since which a loss is not finite, to the end; None where both are finite there.
 
-    Validation loss counts from its first finite value on: a training without validation data is not ruined.
+    Validation loss that is no number under a finite training loss is unknown, not ruined: there is no validation data,
+    or a NaN in it. An infinite one has grown.
     """
-    ruins = [since for since in (_ruined(curve.train), _ruined(curve.val)) if since is not None]
-    if curve.val.size and not np.isfinite(curve.val).any():
-        ruins = [since for since in (_ruined(curve.train),) if since is not None]
-    return min(ruins) if ruins else None
+    train, val = _ruined(curve.train), _ruined(curve.val)
+    if val is not None and not np.isfinite(curve.val).any():
+        val = None
+    if train is None:
+        return val if val is not None and np.isinf(curve.val[val:]).any() else None
+    return train if val is None else min(train, val)
 
 
 def _ruined(values: Floats) -> int | None:

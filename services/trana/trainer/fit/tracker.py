@@ -22,9 +22,14 @@ class FitTracker:
     """
 
     def __init__(
-        self, *, num_parameters: int | None = None, num_train: int | None = None, num_val: int | None = None
+        self,
+        *,
+        num_epochs: int | None = None,
+        num_parameters: int | None = None,
+        num_train: int | None = None,
+        num_val: int | None = None,
     ) -> None:
-        self._sizes = Sizes(num_parameters=num_parameters, num_train=num_train, num_val=num_val)
+        self._sizes = Sizes(num_epochs=num_epochs, num_parameters=num_parameters, num_train=num_train, num_val=num_val)
         self._rows = np.empty((COLUMNS, FIRST_ROWS))
         self._length = 0
 
