@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from trana.trainer import reporting
 from trana.trainer.feeding import Batch
 from trana.trainer.gpus import read_gpus
 from trana.trainer.learner import Learner
@@ -21,7 +22,7 @@ from trana.trainer.reporting import Reporter
 from trana.trainer.timing import StepClock
 from trana.v1 import report_pb2
 from unit.trainer.specs import make_spec
-from unit.trainer.training import place
+from unit.trainer.training import place, run
 
 BATCH = Batch(torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 3, 6, 6)
 
@@ -151,3 +152,11 @@ def test_gpus_tell_their_peak_and_how_busy_they_are_where_the_driver_knows(
     assert gpus.utilization == pytest.approx(expected, nan_ok=True)
     assert begun_anew == [device]
     assert read_gpus(place(tmp_path)) is None
+
+
+def test_training_tells_the_steps_of_a_long_epoch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(reporting, "_SILENCE_SECONDS", 0.0)
+    trained = run(make_spec(epochs=2), tmp_path)
+    told = [report.step_progress for report in trained.reports if report.HasField("step_progress")]
+    assert [(each.epoch, each.step) for each in told] == [(1 + step // 7, step) for step in range(1, 13)]
+    assert trained.kinds.index("first_step") < trained.kinds.index("step_progress")
