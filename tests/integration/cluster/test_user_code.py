@@ -6,6 +6,9 @@ import asyncio
 import os
 import re
 import signal
+import site
+import sys
+import venv
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,10 +25,26 @@ from trana.v1.cause_pb2 import Cause
 pytestmark = [pytest.mark.ray, pytest.mark.asyncio(loop_scope="module")]
 
 
+def thin_environment(folder: Path) -> Path:
+    """The Python of an environment that has all that this one has, and next to no files of its own.
+
+    For each job with packages of its own Ray copies the environment that it runs in: gigabytes, of this one.
+    """
+    venv.create(folder)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # By addsitedir, as it heeds the .pth files there: an editable install is one.
+    added = "; ".join(f"site.addsitedir({path!r})" for path in site.getsitepackages())
+    (packages / "all.pth").write_text(f"import site; {added}\n")
+    return folder / "bin/python"
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    async with running(ClusterSettings(folder=tmp_path_factory.mktemp("cluster"), num_cpus=2)) as cluster:
-        yield cluster
+    thin = thin_environment(tmp_path_factory.mktemp("environment"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(thin))  # what the agent is started with
+        async with running(ClusterSettings(folder=tmp_path_factory.mktemp("cluster"), num_cpus=2)) as cluster:
+            yield cluster
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -158,7 +177,7 @@ def wheel(folder: Path) -> Path:
 async def test_packages_of_a_job_are_there_for_its_ranks_alone(
     cluster: Cluster, key: AttemptKey, tmp_path: Path
 ) -> None:
-    """Both at once: what takes long is to copy the environment that they come on top of."""
+    """Both at once: what takes long is to make the environments that they have to themselves."""
     absent = (str(tmp_path / "absent-1.0-py3-none-any.whl"),)
     wrong = AttemptKey(key.job, 2)
     await start(cluster, key, "rude:use_package", gang=ONE, folder=tmp_path, code="/c.zip", pip=(str(wheel(tmp_path)),))
