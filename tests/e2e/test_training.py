@@ -149,7 +149,14 @@ def test_metrics_are_scraped_while_a_job_trains(service: Service, client: Client
     assert 'grpc_method="CreateJob"' in shown
     client.cancel(job.name)
     ended(client, job.name, seconds=30)
-    until(lambda: label not in service.scrape(), seconds=5, what="the job's series are gone")
+    # Its last numbers stay for two scrapes, and its end with them.
+    shown = service.scrape()
+    assert f'trana_job_state{{{label},state="CANCELLED"}} 1.0' in shown
+    for part in ("data", "compute", "communication", "checkpoint"):
+        assert f'trana_job_step_seconds{{{label},part="{part}"}}' in shown
+    assert "trana_cluster_reachable 1.0" in shown
+    assert 'trana_store_operation_seconds_count{operation="update"}' in shown
+    assert 'trana_checkpoint_seconds_count{kind="best"} 0.0' not in shown
 
 
 def test_service_listens_on_loopback_alone(service: Service) -> None:
