@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trana.v1 import job_pb2, training_pb2
 
 Scalar = str | float | bool | None
-# The check of the data takes about a second where nothing is busy; more is a nuisance, and `trana get` has it later.
+# The check of the data may be long in coming: to wait for more is a nuisance, and `trana get` has it later.
 _CHECK_SECONDS = 3.0
 _EXPONENT = re.compile(r"[-+]?[0-9]+e[-+]?[0-9]{1,2}", re.IGNORECASE)
 
