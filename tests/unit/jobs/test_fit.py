@@ -123,6 +123,10 @@ def test_success_names_the_rule_that_ended_the_training() -> None:
     )
     assert succeeded(ran, result(StopReason.STOP_REASON_EPOCHS_DONE)) == "all 31 epochs are done"
     assert succeeded(ran, result(StopReason.STOP_REASON_REQUESTED)) == "stopped at epoch 31 on request"
+    # A loop of the user's ends when it likes, and need not have a number of epochs.
+    for planned in (0, 40):
+        ran.spec.training.epochs = planned
+        assert succeeded(ran, result(StopReason.STOP_REASON_EPOCHS_DONE)) == "31 epochs are done"
 
 
 def test_end_before_what_a_lost_attempt_had_reached_is_told_as_it_was() -> None:

@@ -14,7 +14,7 @@ def why_it_stopped(record: JobRecord) -> str:
     """
     match record.result.stop_reason if record.result else StopReason.STOP_REASON_UNSPECIFIED:
         case StopReason.STOP_REASON_EPOCHS_DONE:
-            return f"all {record.spec.training.epochs} epochs are done"
+            return _done(record)
         case StopReason.STOP_REASON_EARLY_STOPPING:
             return f"stopped at epoch {_last_epoch(record)} because {_no_improvement(record)}"
         case StopReason.STOP_REASON_VERDICT:
@@ -23,6 +23,12 @@ def why_it_stopped(record: JobRecord) -> str:
             return f"stopped at epoch {_last_epoch(record)} on request"
         case _:
             return ""
+
+
+def _done(record: JobRecord) -> str:
+    """A loop of the user's may end when it likes, before the last epoch of the spec or without any."""
+    epochs = _last_epoch(record)
+    return f"all {epochs} epochs are done" if epochs >= record.spec.training.epochs > 0 else f"{epochs} epochs are done"
 
 
 def _last_epoch(record: JobRecord) -> int:
