@@ -8,8 +8,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BUILDER ?= docker
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-# Needs no cluster, and so no turn of its own.
-SCORING := tests/integration/client/test_scoring.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
@@ -39,9 +37,9 @@ serve: $(READY) ## Start the service on this machine: 127.0.0.1:50051, metrics o
 .PHONY: test
 test: $(READY) ## Run every test (about a quarter of an hour on two cores)
 	@$(BIN)/pytest --numprocesses 2 --quiet tests/unit
-	@$(BIN)/pytest --numprocesses 2 --quiet tests/architecture tests/integration/trainer $(SCORING)
+	@$(BIN)/pytest --numprocesses 2 --quiet tests/architecture tests/integration/trainer tests/integration/client
 	@# One after another: each of these has a cluster of its own.
-	@$(BIN)/pytest --ignore $(SCORING) tests/integration/client tests/integration/cluster tests/e2e
+	@$(BIN)/pytest tests/integration/cluster tests/integration/monitoring tests/e2e
 
 .PHONY: test-unit
 test-unit: $(READY) ## Run the unit tests (seconds)
