@@ -19,7 +19,7 @@ if command -v prometheus >/dev/null; then
     child=$!
     # What a terminal sends at Ctrl-C reaches both; this is for every other end of the service.
     trap 'kill "$child" 2>/dev/null || true; wait "$child" || true' EXIT
-    echo "Graphs   http://$prometheus/graph      alerts   http://$prometheus/alerts"
+    echo "Graphs   http://$prometheus/ (and alerts: in its menu)"
     echo "Grafana  add http://$prometheus as a source: deploy/grafana/README.md"
 else
     echo "Prometheus is not installed (Debian: apt install prometheus): there are numbers, but no graphs and no alerts."

@@ -9,6 +9,7 @@ from dashboards.panels import board, figure, graph, rows, variable
 
 UID = "trana-fleet"
 # A job's series outlive it by a minute: what is over cannot be helped any more.
+LIVES = 'unless on (job_id) trana_job_state{state=~"SUCCEEDED|FAILED|CANCELLED"}'
 RUNS = 'and on (job_id) trana_job_state{state="RUNNING"}'
 OVERFITS = f'max by (job_id) (trana_job_fit{{verdict="OVERFITTING"}} == 1 {RUNS})'
 CHOSEN = 'max by (job_id) (trana_job_state{state=~"$state"} == 1)'
@@ -50,7 +51,7 @@ def _overview(made: d.Dashboard) -> None:
         (
             "Diverged now",
             "Live jobs whose verdict is DIVERGED.",
-            'count(trana_job_fit{verdict="DIVERGED"} == 1) or vector(0)',
+            f'count(trana_job_fit{{verdict="DIVERGED"}} == 1 {LIVES}) or vector(0)',
             "short",
             [(1, "red")],
         ),
@@ -113,7 +114,7 @@ def _fit(made: d.Dashboard) -> None:
         graph(
             "Verdicts of live jobs",
             "Live jobs that have a verdict, by verdict.",
-            ("sum by (verdict) (trana_job_fit)", "{{verdict}}"),
+            (f"sum by (verdict) (trana_job_fit {LIVES})", "{{verdict}}"),
             unit="short",
             stacked=True,
         )
@@ -121,9 +122,9 @@ def _fit(made: d.Dashboard) -> None:
     made.with_panel(
         graph(
             "Verdicts of ended jobs",
-            "Jobs that ended in each interval, by their last verdict.",
-            ("sum by (verdict) (increase(trana_jobs_judged_total[$__rate_interval]))", "{{verdict}}"),
-            unit="short",
+            "Jobs that ended each minute, by their last verdict.",
+            ("60 * sum by (verdict) (rate(trana_jobs_judged_total[$__rate_interval]))", "{{verdict}}"),
+            unit="cpm",
             stacked=True,
         )
     )
@@ -171,22 +172,22 @@ def _failures(made: d.Dashboard) -> None:
     for title, text, expr in (
         (
             "Failed jobs by cause",
-            "Jobs that failed in each interval, by cause. USER_ERROR and DATA_ERROR are the submitter's to mend, the "
+            "Jobs that failed each minute, by cause. USER_ERROR and DATA_ERROR are the submitter's to mend, the "
             "others the operator's.",
-            'sum by (cause) (increase(trana_jobs_ended_total{state="FAILED"}[$__rate_interval]))',
+            '60 * sum by (cause) (rate(trana_jobs_ended_total{state="FAILED", cause!="NONE"}[$__rate_interval]))',
         ),
         (
             "Attempts by cause of their end",
-            "Attempts that ended badly in each interval; most causes are retried.",
-            'sum by (cause) (increase(trana_attempts_ended_total{cause!="NONE"}[$__rate_interval]))',
+            "Attempts that ended badly each minute; most causes are retried.",
+            '60 * sum by (cause) (rate(trana_attempts_ended_total{cause!="NONE"}[$__rate_interval]))',
         ),
         (
             "Restarts by cause",
-            "Attempts after whose end the job went back to the queue.",
-            "sum by (cause) (increase(trana_restarts_total[$__rate_interval]))",
+            "Attempts after whose end the job went back to the queue, each minute.",
+            '60 * sum by (cause) (rate(trana_restarts_total{cause!="NONE"}[$__rate_interval]))',
         ),
     ):
-        made.with_panel(graph(title, text, (expr, "{{cause}}"), unit="short", width=8, stacked=True))
+        made.with_panel(graph(title, text, (expr, "{{cause}}"), unit="cpm", width=8, stacked=True))
 
 
 def _jobs(made: d.Dashboard) -> None:
@@ -227,10 +228,10 @@ def _jobs(made: d.Dashboard) -> None:
     made.with_panel(
         graph(
             "Epochs",
-            "Epochs that all jobs trained, in each interval; and live jobs without series here, because more than a "
+            "Epochs that all jobs trained each minute; and live jobs without series here, because more than a "
             "thousand live.",
-            ("sum(increase(trana_epochs_total[$__rate_interval]))", "epochs"),
+            ("60 * sum(rate(trana_epochs_total[$__rate_interval]))", "epochs"),
             ("sum(trana_jobs_without_series)", "jobs without series"),
-            unit="short",
+            unit="cpm",
         )
     )

@@ -225,10 +225,10 @@ def _flow(made: d.Dashboard) -> None:
     made.with_panel(
         graph(
             "Jobs in and out",
-            "Jobs accepted and jobs ended in each interval; where the first stays above the second, the queue grows.",
-            (f"sum(increase(trana_jobs_submitted_total{RATE}))", "accepted"),
-            (f"sum by (state) (increase(trana_jobs_ended_total{RATE}))", "{{state}}"),
-            unit="short",
+            "Jobs accepted and jobs ended each minute; where the first stays above the second, the queue grows.",
+            (f"60 * sum(rate(trana_jobs_submitted_total{RATE}))", "accepted"),
+            (f"60 * sum by (state) (rate(trana_jobs_ended_total{RATE}))", "{{state}}"),
+            unit="cpm",
             width=8,
         )
     )
@@ -266,20 +266,21 @@ def _scheduler(made: d.Dashboard) -> None:
     made.with_panel(
         graph(
             "Attempts started and ended",
-            "In each interval; NONE is a good end.",
-            (f"sum(increase(trana_attempts_started_total{RATE}))", "started"),
-            (f"sum by (cause) (increase(trana_attempts_ended_total{RATE})) > 0", "ended: {{cause}}"),
-            unit="short",
+            "Each minute; NONE is a good end.",
+            (f"60 * sum(rate(trana_attempts_started_total{RATE}))", "started"),
+            (f"60 * sum by (cause) (rate(trana_attempts_ended_total{RATE})) > 0", "ended: {{cause}}"),
+            unit="cpm",
             width=12,
         )
     )
     made.with_panel(
         graph(
             "Restarts and preemptions",
-            "Attempts after whose end the job went back to the queue, by cause; and those that urgent jobs ended.",
-            (f"sum by (cause) (increase(trana_restarts_total{RATE}))", "{{cause}}"),
-            (f"sum(increase(trana_preemptions_total{RATE}))", "preempted"),
-            unit="short",
+            "Each minute: attempts after whose end the job went back to the queue, by cause; and those that urgent "
+            "jobs ended.",
+            (f"60 * sum by (cause) (rate(trana_restarts_total{RATE}))", "{{cause}}"),
+            (f"60 * sum(rate(trana_preemptions_total{RATE}))", "preempted"),
+            unit="cpm",
             width=12,
         )
     )
@@ -322,10 +323,10 @@ def _process(made: d.Dashboard) -> None:
             "Duration of checkpoints",
             "95 % were written, verified and published in less.",
             (quantile(0.95, "trana_checkpoint_seconds", by="kind"), "{{kind}}"),
-            (f"sum(increase(trana_checkpoint_failures_total{RATE}))", "attempts that failed for it"),
+            (f"60 * sum(rate(trana_checkpoint_failures_total{RATE}))", "attempts that failed for it"),
             unit="s",
             width=8,
-        ).override_by_name("attempts that failed for it", in_unit("short"))
+        ).override_by_name("attempts that failed for it", in_unit("cpm"))
     )
     made.with_panel(
         graph(

@@ -53,6 +53,6 @@ def test_monitor_starts_both_and_ctrl_c_stops_both(tmp_path: Path) -> None:
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()
-    assert f"http://{prometheus}/graph" in said
+    assert f"http://{prometheus}/" in said
     assert f"http://{metrics}/metrics" in said
     assert answers(f"{prometheus}/-/ready") == answers(f"{metrics}/metrics") == ""

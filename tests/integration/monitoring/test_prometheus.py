@@ -81,7 +81,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     service = Service(folder / "home").start()
     start = time.time()
     try:
-        prometheus = Prometheus(folder, service=service.metrics)
+        prometheus = Prometheus(folder, service=service.metrics, alert="TranaJobOverfitting")
     except BaseException:
         service.kill()
         raise
@@ -94,6 +94,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             watcher.join()
             endless = wide_on_sixty()
             endless.training.epochs = 100_000
+            endless.resources.num_workers = 2
             endless.training.checkpointing.every_epochs = 10
             overfitting = client.submit(endless).name
             wait_for_epoch(client, overfitting, 1)
