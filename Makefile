@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BUILDER ?= docker
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# Needs no cluster, and so no turn of its own.
+RULES := tests/integration/monitoring/test_rules.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
@@ -37,9 +39,9 @@ serve: $(READY) ## Start the service on this machine: 127.0.0.1:50051, metrics o
 .PHONY: test
 test: $(READY) ## Run every test (about a quarter of an hour on two cores)
 	@$(BIN)/pytest --numprocesses 2 --quiet tests/unit
-	@$(BIN)/pytest --numprocesses 2 --quiet tests/architecture tests/integration/trainer tests/integration/client
+	@$(BIN)/pytest --numprocesses 2 --quiet tests/architecture tests/integration/trainer tests/integration/client $(RULES)
 	@# One after another: each of these has a cluster of its own.
-	@$(BIN)/pytest tests/integration/cluster tests/integration/monitoring tests/e2e
+	@$(BIN)/pytest --ignore $(RULES) tests/integration/cluster tests/integration/monitoring tests/e2e
 
 .PHONY: test-unit
 test-unit: $(READY) ## Run the unit tests (seconds)
