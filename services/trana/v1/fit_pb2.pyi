@@ -135,8 +135,8 @@ class FitVerdict(_message.Message):
     """Output only. Epochs that the verdict is about."""
     onset_epoch: _builtins.int
     """Output only. The epoch from which on nothing worth having was gained, from 1; 0 where validation loss has not risen
-    since: the first at which it was within 3 % of its lowest (or 0.3 % of all that was learned), for the bottom of a
-    valley is flat, and where in it the lowest value lies is chance.
+    since. Halfway between the first within 5 % of the lowest (or 0.5 % of all that was learned) and the lowest itself,
+    both of running medians: the bottom of a valley is flat, and where in it the lowest value lies is chance.
     """
     best_epoch: _builtins.int
     """Output only. The epoch with the lowest validation loss, from 1; 0 where there is none."""

@@ -18,7 +18,7 @@ from trana.trainer.fit.smoothing import smooth
 from trana.trainer.fit.trend import trend
 from trana.v1 import fit_pb2
 
-LIKELY, LIKELY_IF_PAIRED = 0.35, 0.7
+LIKELY, LIKELY_IF_PAIRED = 0.35, 0.6
 """Probability of overfitting from which it is said, from two curves alone and with paired standard errors. Set on the
 tuning part of the benchmark: as low as the false alarms allow that a user bears, one in twenty curves from two curves
 alone, one in fifty where the trainer compared the samples one by one and can be held to more."""
@@ -115,9 +115,9 @@ def _doubt(facts: Measures, likely: float) -> str:
 
 
 def _unmoved(facts: Measures, learned: float) -> str:
-    way = "fallen" if learned >= 0 else "risen"
+    way = f"fallen by only {100 * learned:.1f} %" if learned >= 0 else f"risen by {-100 * learned:.1f} %"
     return (
-        f"Training loss has {way} by {100 * abs(learned):.1f} % only since epoch 1, from {facts.train_start:.4g} to "
+        f"Training loss has {way} since epoch 1, from {facts.train_start:.4g} to "
         f"{facts.train_level:.4g}: the network had learned before, or it does not learn at this learning rate."
     )
 

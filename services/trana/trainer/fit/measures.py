@@ -28,10 +28,6 @@ LINE_OF_LEARNED = 0.005
 """The same as a share of all that was learned: a loss near zero doubles for nothing (0.0010 to 0.0020 after a fall
 from 1.0 is a thousandth of it)."""
 
-NEAR = 0.6
-"""Share of `line` within which validation loss is as good as at its lowest; on the tuning part 0.5 to 0.8 find the
-onset equally well, 0 and 1 worse."""
-
 EARLY, MOST_START = 5, 5.0
 """The first loss counts as no further above the lowest than so many times the median of the first five: where they
 fall by a third each epoch it is three times. A huge one, of a network that began far off, would make a line that no
@@ -47,8 +43,7 @@ class Measures:
 
     Attributes:
         epochs: Epochs of the curve.
-        onset: Index of the block from which on nothing worth having was gained: the first within `NEAR` of a `line` of
-            the lowest. The bottom of a valley is flat, and where in it the lowest value lies is chance.
+        bottom: Index of the first block within a `line` of the lowest smoothed validation loss.
         turn: Index of the block with the lowest smoothed validation loss.
         since: Blocks after it.
         blocks: Blocks of the curve.
@@ -70,7 +65,7 @@ class Measures:
     """
 
     epochs: int
-    onset: int
+    bottom: int
     turn: int
     since: int
     blocks: int
@@ -115,7 +110,7 @@ def measure(blocks: Blocks) -> Measures:
     line = max(LINE * (lowest - zero), LINE_OF_LEARNED * (start - lowest), 1e-12 * abs(start), SMALLEST)
     return Measures(
         epochs=blocks.length,
-        onset=int(np.argmax(val <= lowest + NEAR * line)),
+        bottom=int(np.argmax(val <= lowest + line)),
         turn=turn,
         since=val.size - 1 - turn,
         blocks=val.size,

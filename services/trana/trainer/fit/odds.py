@@ -36,11 +36,13 @@ left out."""
 PROVEN = 1.3
 """Paired standard errors by which a rise must exceed the line to be taken as the curves show it."""
 
-BORNE_OUT, DOUBT = 0.5, 2.5
-"""Log odds added where it does, and taken off where it exceeds the line by one standard error less, or still less.
-Set, with `PROVEN`, on the tuning part: the curves alone cannot tell the luck of 12 validation samples, and this
-costs one true alarm in ten."""
-
+DOUBT = 3.0
+"""Log odds taken off where it exceeds the line by one standard error less, or still less. The fewer are taken off the
+steadier the rise: of 12 validation samples, two with heavy losses keep the paired test near 1 however high and long
+they climb, and luck seldom climbs at every epoch. Kendall's tau since the turn says how steady; none is taken off
+where each epoch is worse than the one before. Set, with `PROVEN`, on the tuning part, where the curves alone cannot
+tell the luck of a small validation set: at the same false alarms this finds 90 % of the overfitting runs, where a doubt
+that cares not for steadiness found 87 %."""
 
 MOST_ODDS = 50.0
 """Log odds beyond which nothing is surer, and exponentials overflow."""
@@ -75,7 +77,7 @@ def chance_of_overfitting(measures: Measures, paired: PairedRise | None) -> floa
     """The probability that the loss on fresh samples has risen by more than the line since its minimum, 0 to 1.
 
     Weights of evidence add up as log odds (Good 1950). Where the validation samples were compared one by one, a rise
-    that they bear out counts for more, and one that they do not for much less.
+    that they do not bear out, and that does not grow from epoch to epoch either, counts for much less.
 
     Args:
         measures: Of the two curves.
@@ -84,7 +86,8 @@ def chance_of_overfitting(measures: Measures, paired: PairedRise | None) -> floa
     score = sum(WEIGHTS[name] * value for name, value in terms(measures).items())
     if paired is not None:
         proof = (paired.rise - measures.line) / paired.error
-        score += BORNE_OUT - DOUBT * _between(0.0, PROVEN - proof, 1.0)
+        unsteady = 1 - _between(0.0, measures.val_trend.tau, 1.0)
+        score -= DOUBT * unsteady * _between(0.0, PROVEN - proof, 1.0)
     return 1 / (1 + math.exp(-_between(-MOST_ODDS, score, MOST_ODDS)))
 
 

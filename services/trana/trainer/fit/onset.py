@@ -6,7 +6,7 @@ import numpy as np
 
 from trana.trainer.fit.blocks import Blocks
 from trana.trainer.fit.curve import Curve
-from trana.trainer.fit.measures import NEAR, Measures
+from trana.trainer.fit.measures import Measures
 from trana.trainer.fit.smoothing import smooth
 
 SHORT = 5000
@@ -19,18 +19,25 @@ AROUND = 2
 def onset_of(curve: Curve, blocks: Blocks, facts: Measures) -> int:
     """The index of the epoch from which on nothing worth having was gained.
 
+    It lies halfway between the first epoch within the rise that counts of the lowest smoothed validation loss, and the
+    lowest itself: the bottom of a valley is flat, and where in it the lowest value lies is chance. (On the tuning part
+    0.6 to 1.3 of that rise find it equally well; the first epoch alone, or the lowest alone, are worse.)
+
     Found among the epochs, not the blocks, wherever there is time for it: the valley of a long training may lie in
     its first dozen epochs, and be no more than a dent in a mean of blocks.
     """
     if blocks.size == 1:
-        return facts.onset
-    first, end = (0, blocks.length) if blocks.length <= SHORT else _around(blocks, facts.onset)
-    near = smooth(curve.val[first:end])
-    good = near <= min(facts.lowest, float(near.min())) + NEAR * facts.line
-    return first + int(np.argmax(good)) if good.any() else blocks.middle(facts.onset)
+        return (facts.bottom + facts.turn) // 2
+    if blocks.length <= SHORT:
+        near = smooth(curve.val)
+        return (int(np.argmax(near <= float(near.min()) + facts.line)) + int(np.argmin(near))) // 2
+    return (_bottom(curve, blocks, facts) + facts.lowest_at) // 2
 
 
-def _around(blocks: Blocks, block: int) -> tuple[int, int]:
-    until = block + AROUND + 1
+def _bottom(curve: Curve, blocks: Blocks, facts: Measures) -> int:
+    """The epoch in the block `bottom`, or beside it, at which validation loss came within the line."""
+    until = facts.bottom + AROUND + 1
     end = int(blocks.starts[until]) if until < blocks.starts.size else blocks.length
-    return int(blocks.starts[max(0, block - AROUND)]), end
+    first = int(blocks.starts[max(0, facts.bottom - AROUND)])
+    good = smooth(curve.val[first:end]) <= facts.lowest + facts.line
+    return min(first + int(np.argmax(good)) if good.any() else blocks.middle(facts.bottom), facts.lowest_at)
