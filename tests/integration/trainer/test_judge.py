@@ -237,17 +237,29 @@ def test_loop_of_the_users_is_judged_by_its_two_curves_and_stopped(code: Path, t
         epoch_seconds=[epoch.duration_seconds for epoch in trained.epochs],
         num_parameters=8,
     )
+    # It stops early already.
+    del again.advice[[piece.remedy for piece in again.advice].index(fit_pb2.FIT_REMEDY_EARLY_STOPPING)]
     assert same(verdicts(trained)[-1]) == same(again)
     # A further attempt finds that it has ended, and tells the verdict once more.
     resumed = train(spec, tmp_path / "job", code, attempt=2)
     assert [same(verdict) for verdict in verdicts(resumed)[:1]] == [same(again)]
 
 
-def test_loop_of_the_users_that_reports_no_number_has_diverged(code: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("losses", "label"),
+    [
+        (["nan", 1], fit_pb2.FIT_LABEL_DIVERGED),
+        ([1, "inf"], fit_pb2.FIT_LABEL_DIVERGED),
+        ([1, "nan"], fit_pb2.FIT_LABEL_UNDETERMINED),  # a NaN among the validation samples, for training goes on well
+    ],
+)
+def test_loop_of_the_users_that_reports_no_number_is_judged_by_it(
+    losses: list[Any], label: int, code: Path, tmp_path: Path
+) -> None:
     told: list[report_pb2.Report] = []
     with pytest.raises(NotFiniteError):
-        train(own_spec([[1, 1], [1, "nan"]]), tmp_path / "job", code, told=told)
-    assert told[-1].fit.label == fit_pb2.FIT_LABEL_DIVERGED
+        train(own_spec([[1, 1], losses]), tmp_path / "job", code, told=told)
+    assert told[-1].fit.label == label
 
 
 LIGHTNING = """
