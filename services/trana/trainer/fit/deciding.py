@@ -38,9 +38,9 @@ SIGNAL = 2.7
 """Standard deviations by which a trend must stand out of the noise. There are two curves to be wrong about, and of
 pure noise less than 3 % may pass for a trend."""
 
-FIRST_FALL, RUINOUS = 4.0, 4.0
+FIRST_FALL, RUINOUS = 6.0, 4.0
 """The same for the first loss above the median, and for a divergence above the lowest loss: single values, from a
-noise estimated on few epochs."""
+noise estimated on few epochs, whose tails may be heavy."""
 
 WORTHWHILE, WORTHWHILE_OF_LEARNED = 0.07, 0.0035
 """Shares of validation loss, and of all that was learned, that as many epochs again must take off to be worth them:
