@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[3]
+VERSION = re.findall(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[0]
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 PACKAGES = "ca-certificates,python3.11,python3.11-venv,python3-minimal"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -57,6 +59,8 @@ class Buildah:
 
     def make_base(self) -> None:
         """Has the base image: pulled, or else made of Debian's own packages, in the same places but for Python's."""
+        if self.has(BASE):
+            return
         pulled = subprocess.run([*self.command, "pull", BASE], capture_output=True, text=True, check=False, timeout=120)
         if pulled.returncode == 0:
             return
@@ -72,6 +76,11 @@ class Buildah:
         self("commit", container, BASE)
         self("rm", container)
         archive.unlink()
+
+    def has(self, image: str) -> bool:
+        """Whether it is in the storage, under any registry's name."""
+        names = self("images", "--format", "{{.Name}}:{{.Tag}}").split()
+        return any(name == image or name.endswith(f"/{image}") for name in names)
 
     def build(self, target: str, **variables: str) -> None:
         """Builds by the project's own target, with pip set up as it is here."""
@@ -123,6 +132,8 @@ class Container:
     buildah: Buildah
     name: str
     mounts: Sequence[str] = ()
+    network: str = ""
+    """A network namespace that it is in; the machine's own where none is named."""
 
     @property
     def root(self) -> Path:
@@ -132,8 +143,9 @@ class Container:
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Starts a command."""
         volumes = [word for mount in self.mounts for word in ("--volume", mount)]
+        inside = ["ip", "netns", "exec", self.network] if self.network else []
         return subprocess.Popen(
-            [*self.buildah.command, "run", "--isolation", "chroot", *volumes, self.name, "--", *command],
+            [*inside, *self.buildah.command, "run", "--isolation", "chroot", *volumes, self.name, "--", *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -155,3 +167,5 @@ def end(process: subprocess.Popen[str]) -> None:
         for child in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
             child.kill()
         process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
