@@ -61,8 +61,7 @@ class Buildah:
         """Has the base image: pulled, or else made of Debian's own packages, in the same places but for Python's."""
         if self.has(BASE):
             return
-        pulled = subprocess.run([*self.command, "pull", BASE], capture_output=True, text=True, check=False, timeout=120)
-        if pulled.returncode == 0:
+        if self._pulls(BASE):
             return
         if shutil.which("mmdebstrap") is None:
             pytest.skip(f"{BASE} cannot be pulled, and mmdebstrap is not installed to make one like it")
@@ -76,6 +75,13 @@ class Buildah:
         self("commit", container, BASE)
         self("rm", container)
         archive.unlink()
+
+    def _pulls(self, image: str) -> bool:
+        try:
+            done = subprocess.run([*self.command, "pull", image], capture_output=True, check=False, timeout=120)
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
 
     def has(self, image: str) -> bool:
         """Whether it is in the storage, under any registry's name."""
