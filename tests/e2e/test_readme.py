@@ -83,9 +83,13 @@ def test_every_command_of_the_readme_works(reader: dict[str, str]) -> None:
         assert accuracy >= 0.93
         assert seconds < 60
         # The demo, the first job, and one for each way in, a script among them.
-        assert len(re.findall(r"^\S+ SUCCEEDED$", run.stdout, flags=re.MULTILINE)) >= 7
+        assert len(re.findall(r"^\S+ SUCCEEDED(?::|$)", run.stdout, flags=re.MULTILINE)) >= 9
         found = re.search(r"best validation loss\s+([0-9.e-]+) \(epoch", run.stdout)
         assert found is not None
+        # Without a service, the same training has the same bits.
+        alone = run.stdout.partition("\n$ torchrun ")[2].partition("\n$ ")[0]
+        told = [float(number) for number in re.findall(r"best validation loss\D*([0-9.e-]+)", alone)]
+        assert told == [float(found[1])]
         by_hand = [float(line) for line in run.stdout.splitlines() if re.fullmatch(r"0\.\d{6,}", line)]
         assert len(by_hand) == 1
         assert abs(by_hand[0] - float(found[1])) < 1e-6
@@ -93,13 +97,14 @@ def test_every_command_of_the_readme_works(reader: dict[str, str]) -> None:
         made = {path.name for path in ROOT.iterdir()} - before - {".trana"}
         for name in made:
             subprocess.run(["rm", "-r", str(ROOT / name)], check=True)
-    assert made == {"iris-best", "digits-best", "predictions.csv", "iris.onnx"}
+    five_points = {"line-best", "network-best", "network-last", "network.html", "five-points.svg"}
+    assert made == {"iris-best", "digits-best", "predictions.csv", "iris.onnx", *five_points}
 
 
 def test_commands_are_found_on_the_page() -> None:
     text = "\n".join(block for _, block in BLOCKS)
     words = ("make demo", "make test", "trana serve", "trana submit", "torchrun", "buf curl", "from trana.client")
-    for word in (*words, "trana evaluate", "trana predict", "trana export"):
+    for word in (*words, "trana evaluate", "trana predict", "trana export", "trana report"):
         assert word in text
 
 

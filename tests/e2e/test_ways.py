@@ -22,7 +22,8 @@ WAYS = {
 }
 # Submitted by the page itself, and followed to their good end.
 README = (EXAMPLES.parents[1] / "README.md").read_text()
-ON_THE_PAGE = {"iris.yaml", "digits.yaml", "module/job.yaml", "own-loop/job.yaml", "low-level/job.yaml"}
+FIVE_POINTS = {"five-points/line.yaml", "five-points/network.yaml"}
+ON_THE_PAGE = {"iris.yaml", "digits.yaml", "module/job.yaml", "own-loop/job.yaml", "low-level/job.yaml", *FIVE_POINTS}
 
 
 @pytest.fixture(scope="module")

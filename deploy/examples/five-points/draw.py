@@ -1,7 +1,7 @@
-"""Draws what the two networks of this example have made of the five points, as an SVG on standard output.
+"""Draws what the two networks of this example have made of the five points, as an SVG.
 
-trana pull line line-best && trana pull network network-best && trana pull network network-last --kind last
-python deploy/examples/five-points/draw.py line-best network-best network-last > five-points.svg
+Usage: python draw.py LINE_BEST NETWORK_BEST NETWORK_LAST TO.svg, where the first three are checkpoints that
+`trana pull` has fetched: the line's best, the network's best, and the network's last.
 """
 
 import csv
