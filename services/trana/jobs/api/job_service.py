@@ -53,7 +53,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         clock: Callable[[], datetime],
         jobs_folder: Path,
         admission: Admission,
-        on_delivery: Callable[[float], None] = lambda seconds: None,
+        on_delivery: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._on_delivery = on_delivery
