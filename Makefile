@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "This Python has no venv; another one of 3.11 (pyenv, uv, conda) needs no root" >&2; exit 2; }
 	@# pip finds torch's CPU build where one is offered, and takes the CUDA build elsewhere.
-	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt '$(TORCH)' --editable '.[server,trainer,lightning,keras,export,dev]'
+	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt '$(TORCH)' --editable '.[server,otel,trainer,lightning,keras,export,dev]'
 	@touch $@
 
 .PHONY: help

@@ -6,7 +6,7 @@ WORKDIR /src
 RUN python3 -m venv /opt/trana
 # The dependencies first, of a project that is still empty: a change of the code leaves this layer as it is.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-RUN mkdir services && /opt/trana/bin/pip install --constraint constraints.txt '.[server]'
+RUN mkdir services && /opt/trana/bin/pip install --constraint constraints.txt '.[server,otel]'
 COPY services services
 # Neither is needed where nothing is installed any more. pip goes last, as it removes itself.
 RUN /opt/trana/bin/pip install --no-deps --force-reinstall . \

@@ -17,6 +17,7 @@ from trana.client.errors import ClientClosed, InvalidRequest, JobFailed, code_of
 from trana.client.log_reading import LogReading
 from trana.client.reconnecting import Patience
 from trana.client.stalling import not_stalling
+from trana.client.tracing import current_span
 from trana.client.uploading import Progress, upload
 from trana.client.watching import FINAL_STATES, Watching
 from trana.spec.packing import Archive, code_path
@@ -119,7 +120,7 @@ class Client:
         if archive is not None:
             request.spec.training.code.bundle = self._upload(archive, on_upload).name
         with self._translating():
-            return self._service.CreateJob(request, timeout=self._timeout_seconds)
+            return self._service.CreateJob(request, timeout=self._timeout_seconds, metadata=current_span())
 
     def upload_bundle(self, path: Path | str, *, on_progress: Progress | None = None) -> bundle_service_pb2.Bundle:
         """Packs code and uploads it; what the service has already is not sent again.
@@ -142,7 +143,7 @@ class Client:
         """Returns a job as it is now."""
         with self._translating():
             request = job_service_pb2.GetJobRequest(name=_name(job))
-            return self._service.GetJob(request, timeout=self._timeout_seconds)
+            return self._service.GetJob(request, timeout=self._timeout_seconds, metadata=current_span())
 
     def wait(self, job: str, *, timeout_seconds: float | None = None) -> job_pb2.Job:
         """Waits for a job to end, and returns it SUCCEEDED.
@@ -229,7 +230,7 @@ class Client:
         """Asks a job to end; returns at once, and changes nothing where it has ended."""
         with self._translating():
             request = job_service_pb2.CancelJobRequest(name=_name(job))
-            return self._service.CancelJob(request, timeout=self._timeout_seconds)
+            return self._service.CancelJob(request, timeout=self._timeout_seconds, metadata=current_span())
 
     def epochs(self, job: str) -> Sequence[epoch_pb2.Epoch]:
         """Returns a job's learning curve, in the order of epochs."""
@@ -237,7 +238,7 @@ class Client:
         request = job_service_pb2.ListEpochsRequest(parent=_name(job))
         while True:
             with self._translating():
-                page = self._service.ListEpochs(request, timeout=self._timeout_seconds)
+                page = self._service.ListEpochs(request, timeout=self._timeout_seconds, metadata=current_span())
             epochs.extend(page.epochs)
             request.page_token = page.next_page_token
             if not request.page_token:
@@ -247,7 +248,11 @@ class Client:
         """Returns a job's checkpoints: best, then last, as far as there are any."""
         with self._translating():
             request = job_service_pb2.ListCheckpointsRequest(parent=_name(job))
-            return list(self._service.ListCheckpoints(request, timeout=self._timeout_seconds).checkpoints)
+            return list(
+                self._service.ListCheckpoints(
+                    request, timeout=self._timeout_seconds, metadata=current_span()
+                ).checkpoints
+            )
 
     def events(self, job: str, *, after_sequence: int = 0) -> Sequence[event_pb2.Event]:
         """Returns what has happened to a job so far, in order; only events with a greater sequence number."""
@@ -305,7 +310,7 @@ class Client:
         request = job_service_pb2.ListJobsRequest(page_size=page_size, filter=filter)
         while True:
             with self._translating():
-                page = self._service.ListJobs(request, timeout=self._timeout_seconds)
+                page = self._service.ListJobs(request, timeout=self._timeout_seconds, metadata=current_span())
             yield from page.jobs
             request.page_token = page.next_page_token
             if not request.page_token:

@@ -34,6 +34,7 @@ from trana.jobs.metrics.metrics import Metrics
 from trana.jobs.scheduling.ledger import Node
 from trana.jobs.settings import EMBEDDED, Settings, SettingsError
 from trana.jobs.store.store import Store
+from trana.jobs.tracing.tracing import Tracing, TracingError, open_tracing
 from trana.jobs.wakeups import Bell, Wakeups
 
 log = structlog.get_logger("trana.jobs")
@@ -72,7 +73,7 @@ async def _unknown() -> None:
     """What a cluster that grows will have: a job that is too large for it today waits, and is not refused."""
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, tracing: Tracing) -> None:
     """Runs the service until SIGTERM or SIGINT, then drains it."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,7 +81,8 @@ async def serve(settings: Settings) -> None:
     wakeups = Wakeups()
     jobs_folder, bundles_folder = settings.folder / "jobs", settings.folder / "bundles"
     async with AsyncExitStack() as stack:
-        metrics, store = await _memory(settings, wakeups, stack)
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        metrics, store = await _memory(settings, wakeups, tracing, stack)
         cluster = Cluster(_cluster_settings(settings), on_change=wakeups.controller.ring)
         await cluster.start()
         # Whoever joins a cluster leaves the attempts to the process that comes after.
@@ -114,9 +116,10 @@ async def serve(settings: Settings) -> None:
             jobs_folder=jobs_folder,
             admission=admission,
             on_delivery=metrics.delivered,
+            traceparent=tracing.traceparent,
         )
         bundles = BundleService(shelf=shelf, allow_code=settings.allow_code)
-        server = Server(service, bundles, observer=metrics.rpc, listen=settings.listen)
+        server = Server(service, bundles, observer=metrics.rpc, listen=settings.listen, tracing=tracing)
         metrics_listen = _serve_metrics(settings, metrics, stack)
         port = await server.start()
         stack.push_async_callback(server.stop, drain_seconds=settings.drain_seconds)
@@ -138,12 +141,15 @@ def _on_signal(stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _memory(settings: Settings, wakeups: Wakeups, stack: AsyncExitStack) -> tuple[Metrics, Store]:
-    """The store, and the metrics that follow it."""
-    metrics = Metrics(clock)
+async def _memory(
+    settings: Settings, wakeups: Wakeups, tracing: Tracing, stack: AsyncExitStack
+) -> tuple[Metrics, Store]:
+    """The store, and the metrics and traces that follow it."""
+    metrics = Metrics(clock, traces=tracing)
 
     def on_change(change: Change) -> None:
         metrics.changed(change)
+        tracing.changed(change)
         wakeups.ring_job(change.record.id)
 
     try:
@@ -239,12 +245,13 @@ def main() -> int:
     """The process; returns its exit code: 0 stopped as asked, 1 the service could not go on, 2 wrong usage."""
     try:
         settings = Settings.read()
-    except SettingsError as error:
+        tracing = open_tracing(on=settings.tracing)
+    except (SettingsError, TracingError) as error:
         sys.stderr.write(f"cannot serve: {error}\n")
         return 2
     logs.configure(style=settings.log_format, level=settings.log_level)
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings, tracing))
     except (OSError, FolderInUse) as error:
         log.error("cannot serve", error=str(error))
         return 1

@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     allow_code: bool = Field(
         default=True, description="whether jobs may bring code of their own, which runs with the service's rights"
     )
+    tracing: bool = Field(
+        default=False,
+        description="whether traces are sent, over OTLP, to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs trana[otel]",
+    )
     start_timeout_seconds: float = Field(default=120.0, gt=0, description="for the workers of an attempt to be up")
     check_timeout_seconds: float = Field(default=600.0, gt=0, description="for a job's dataset to be checked")
     cancel_grace_seconds: float = Field(

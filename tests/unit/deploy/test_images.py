@@ -83,7 +83,7 @@ def test_nothing_is_written_but_below_tmp_and_the_home(path: Path) -> None:
 
 def test_extras_are_the_projects() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert "'.[server]'" in " ".join(values(JOBS, "RUN"))
+    assert "'.[server,otel]'" in " ".join(values(JOBS, "RUN"))
     assert "EXTRAS=trainer" in values(TRAINER, "ARG")
     assert {"server", "trainer"} <= set(extras)
 

@@ -1,4 +1,8 @@
-"""The verdict on real runs whose truth is known; `make bench-verdict` gives the exact figures."""
+"""The verdict on whole real runs whose truth is known; `make bench-verdict` gives the exact figures.
+
+It is held to the runs that it was tuned on: those held out are for measuring it, and would be none if a change were
+kept or dropped by what they say.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,30 @@ from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
+import pytest
 from benchmarks.verdict.curve import STORED, Curve, load
-from benchmarks.verdict.oracle import truth
-from benchmarks.verdict.rules import trana_with_errors
-from benchmarks.verdict.scoring import Case, score
+from benchmarks.verdict.oracle import Truth, truth
 from trana.trainer.fit import verdict
 from trana.v1 import fit_pb2
 
-# Somewhat below what was measured, so that rounding elsewhere turns nothing red; lost quality does.
-RECALL, FALSE_ALARMS = {"two curves": 0.88, "with errors": 0.74}, {"two curves": 0.10, "with errors": 0.06}
-ONSETS, FALSE_ALARMS_EVER, GIVES_UP = 0.75, 0.20, 0.10
-OVERFITTING = fit_pb2.FIT_LABEL_OVERFITTING
+# Two runs below what was measured (98.0 and 89.8 %; 3.9 and 1.3 %; 91.7 and 92.0 %; 68.1 and 68.8 %): rounding
+# elsewhere turns nothing red, lost quality does.
+RECALL = {"two curves": 0.955, "with errors": 0.87}
+FALSE_ALARMS = {"two curves": 0.055, "with errors": 0.03}
+ONSETS = {"two curves": 0.89, "with errors": 0.89}
+# Good fits and underfits that are called by their names.
+TOLD_APART = {"two curves": 0.66, "with errors": 0.67}
+LABELS = dict(fit_pb2.FitLabel.items())
 
 
 @cache
-def held_out() -> list[Curve]:
-    return [curve for curve in load(STORED) if curve.part == "held-out"]
+def tuning() -> list[tuple[Curve, Truth]]:
+    """The runs that are no matter of taste, with what fresh samples say of them."""
+    told = [(curve, truth(curve)) for curve in load(STORED) if curve.part == "tuning"]
+    return [(curve, true) for curve, true in told if not true.ambiguous]
 
 
-def told(curve: Curve, *, with_errors: bool) -> fit_pb2.FitVerdict:
+def said_of(curve: Curve, *, with_errors: bool) -> fit_pb2.FitVerdict:
     train, val, error, lr, seconds = (
         column.astype(np.float64) for column in (curve.train, curve.val, curve.val_se, curve.lr, curve.seconds)
     )
@@ -38,22 +47,17 @@ def share(said: Iterable[bool]) -> float:
     return float(np.mean(list(said)))
 
 
-def test_whole_curves_are_judged_as_the_fresh_samples_say() -> None:
-    cases = [(curve, truth(curve)) for curve in held_out()]
-    clear = [(curve, true) for curve, true in cases if not true.ambiguous]
-    for known in ("two curves", "with errors"):
-        said = [(true, told(curve, with_errors=known == "with errors"), len(curve)) for curve, true in clear]
-        overfitting = [each for each in said if each[0].label == "OVERFITTING"]
-        others = [each for each in said if each[0].label != "OVERFITTING"]
-        found = [each for each in overfitting if each[1].label == OVERFITTING]
-        assert len(found) >= RECALL[known] * len(overfitting)
-        assert share(each[1].label == OVERFITTING for each in others) <= FALSE_ALARMS[known]
-        assert share(abs(v.onset_epoch - t.onset) <= 0.1 * epochs for t, v, epochs in found) >= ONSETS
-
-
-def test_asked_at_every_epoch_it_seldom_cries_wolf_and_seldom_stops_too_soon() -> None:
-    short = [curve for curve in held_out() if len(curve) <= 60][::5]
-    scores = [score(case, trana_with_errors(case.curve)) for case in map(Case.of, short)]
-    asked = [each.false_alarm_ever for each in scores if each.is_clear_ever]
-    assert np.nanmean(asked) <= FALSE_ALARMS_EVER
-    assert np.nanmean([each.given_up for each in scores]) <= GIVES_UP
+@pytest.mark.parametrize("known", ["two curves", "with errors"])
+def test_whole_curves_are_judged_as_the_fresh_samples_say(known: str) -> None:
+    judged = [(curve, true, said_of(curve, with_errors=known == "with errors")) for curve, true in tuning()]
+    labels = [(true.label, said.label) for _, true, said in judged]
+    assert len(labels) > 200
+    alarm = LABELS["FIT_LABEL_OVERFITTING"]
+    assert share(said == alarm for true, said in labels if true == "OVERFITTING") >= RECALL[known]
+    assert share(said == alarm for true, said in labels if true != "OVERFITTING") <= FALSE_ALARMS[known]
+    assert all(said == LABELS["FIT_LABEL_DIVERGED"] for true, said in labels if true == "DIVERGED")
+    calm = [(true, said) for true, said in labels if true in ("GOOD_FIT", "UNDERFITTING")]
+    assert share(said == LABELS[f"FIT_LABEL_{true}"] for true, said in calm) >= TOLD_APART[known]
+    found = [each for each in judged if each[1].label == "OVERFITTING" and each[2].label == alarm]
+    near = share(abs(said.onset_epoch - true.onset) <= 0.1 * len(curve) for curve, true, said in found)
+    assert near >= ONSETS[known]

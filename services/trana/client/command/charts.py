@@ -72,14 +72,29 @@ def _draw(epochs: Sequence[epoch_pb2.Epoch], best: Best | None, onset: int, widt
         plotext.scatter([best.epoch], [_settle(best.val_loss)], color=_BEST, marker="●")
     if _is_wide(epochs):
         plotext.yscale("log")
+        levels = _levels(epochs)
+        # Left to itself the library writes them out with twelve decimals.
+        plotext.yticks(levels, [f"{level:.1g}" for level in levels])
     if epochs:
         plotext.xticks(_ticks(epochs[0].epoch, epochs[-1].epoch))
     drawn: str = plotext.build()
     return drawn.rstrip("\n")
 
 
+def _levels(epochs: Sequence[epoch_pb2.Epoch]) -> list[float]:
+    """Returns at most six powers of ten between the least and the largest loss, for a logarithmic axis."""
+    finite = _finite(epochs)
+    low, high = math.ceil(math.log10(min(finite))), math.floor(math.log10(max(finite)))
+    step = max(1, math.ceil((high - low) / 5))
+    return [10.0**exponent for exponent in range(high, low - 1, -step)]
+
+
+def _finite(epochs: Sequence[epoch_pb2.Epoch]) -> list[float]:
+    return [_settle(loss) for e in epochs for loss in (e.train_loss, e.val_loss) if math.isfinite(loss)]
+
+
 def _is_wide(epochs: Sequence[epoch_pb2.Epoch]) -> bool:
-    finite = [_settle(loss) for e in epochs for loss in (e.train_loss, e.val_loss) if math.isfinite(loss)]
+    finite = _finite(epochs)
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > _LOG_FROM_RATIO
 
 

@@ -71,6 +71,9 @@ def serve(
     no_allow_code: Annotated[
         bool, typer.Option("--no-allow-code", help="Refuse jobs that bring code of their own.")
     ] = False,
+    tracing: Annotated[
+        bool, typer.Option("--tracing", help="Send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs trana[otel].")
+    ] = False,
     start_timeout_seconds: Annotated[
         float | None,
         typer.Option("--start-timeout-seconds", metavar="S", help="For an attempt's workers to be up (120)."),

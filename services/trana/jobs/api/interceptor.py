@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
@@ -20,6 +22,9 @@ from trana.spec.validate import validate
 
 log = structlog.get_logger("trana.api")
 Context = ServicerContext[Any, Any]
+# Enters a call's span, and gives what takes the name of its code.
+OpenSpan = Callable[[], AbstractContextManager[Callable[[str], None]]]
+_OWN = "/trana."
 
 
 class RpcObserver(Protocol):
@@ -42,11 +47,20 @@ class RpcObserver(Protocol):
         ...
 
 
+class CallTracing(Protocol):
+    """Makes traces of calls."""
+
+    def call(self, method: str, metadata: Any) -> AbstractContextManager[Callable[[str], None]]:
+        """The span of the call that the block answers; what the block gets takes the name of its code."""
+        ...
+
+
 class Edge(grpc.aio.ServerInterceptor):
     """Wraps every handler of Trana's own services; health checks are only counted."""
 
-    def __init__(self, observer: RpcObserver) -> None:
+    def __init__(self, observer: RpcObserver, tracing: CallTracing | None = None) -> None:
         self._observer = observer
+        self._tracing = tracing
 
     async def intercept_service(
         self,
@@ -59,7 +73,9 @@ class Edge(grpc.aio.ServerInterceptor):
         if handler is None or (handler.request_streaming and handler.response_streaming):
             return handler
         kind = _kind(handler)
-        call = _Call(self._observer, handler_call_details.method, kind=kind)
+        call = _Call(
+            self._observer, handler_call_details.method, kind=kind, span=self._span(handler_call_details, kind)
+        )
         codec = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
@@ -73,15 +89,22 @@ class Edge(grpc.aio.ServerInterceptor):
         assert handler.unary_unary is not None
         return grpc.unary_unary_rpc_method_handler(call.unary(handler.unary_unary), **codec)
 
+    def _span(self, details: grpc.HandlerCallDetails, kind: str) -> OpenSpan:
+        """What opens the call's span; none for a stream of answers, which lives for as long as someone watches."""
+        if self._tracing is None or kind == "server_stream" or not details.method.startswith(_OWN):
+            return _no_span
+        return partial(self._tracing.call, details.method[1:], details.invocation_metadata)
+
 
 class _Call:
     """One call on its way through."""
 
-    def __init__(self, observer: RpcObserver, path: str, *, kind: str) -> None:
+    def __init__(self, observer: RpcObserver, path: str, *, kind: str, span: OpenSpan) -> None:
         _, service, method = path.split("/", 2)
         self._observer = observer
         self._names = (kind, service, method)
-        self._own = service.startswith("trana.")
+        self._own = path.startswith(_OWN)
+        self._span = span
 
     def unary(self, handler: Any) -> Any:
         async def handle(request: Message, context: Context) -> Any:
@@ -129,6 +152,12 @@ class _Call:
             raise InvalidRequest(violations)
 
     async def _around(self, answer: Callable[[], Awaitable[Any]], context: Context) -> Any:
+        with self._span() as told:
+            return await self._counted(answer, context, told)
+
+    async def _counted(
+        self, answer: Callable[[], Awaitable[Any]], context: Context, told: Callable[[str], None]
+    ) -> Any:
         self._observer.started(*self._names)
         start = time.perf_counter()
         code = StatusCode.OK
@@ -148,9 +177,15 @@ class _Call:
             await _abort(context, code, internal_status())
         finally:
             seconds = time.perf_counter() - start
+            told(code.name)
             self._observer.handled(*self._names, code=_camel(code), seconds=seconds)
             if self._own:
                 log.debug("call", method=self._names[2], code=code.name, seconds=round(seconds, 4))
+
+
+def _no_span() -> AbstractContextManager[Callable[[str], None]]:
+    """The call is not traced."""
+    return nullcontext(lambda _: None)
 
 
 async def _abort(context: Context, code: StatusCode, status: Status) -> None:

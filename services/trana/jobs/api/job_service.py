@@ -41,7 +41,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     `nodes` gives the cluster as it was last seen, None where it never was. Checkpoints of a job lie below its folder
     in `jobs_folder`. `admission` checks what of a job its spec alone does not tell. `on_delivery` is told, for each
-    event that a watcher has got, how many seconds ago it was recorded.
+    event that a watcher has got, how many seconds ago it was recorded. `traceparent` names the trace of the call that
+    is being answered, which a job that it makes stays in.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         jobs_folder: Path,
         admission: Admission,
         on_delivery: Callable[[float], None] = lambda _: None,
+        traceparent: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._store = store
+        self._traceparent = traceparent
         self._on_delivery = on_delivery
         self._admission = admission
         self._jobs_folder = jobs_folder
@@ -81,7 +84,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         await self._check_capacity(request.spec)
         now = self._clock()
         message = checking(has_dataset=request.spec.training.HasField("dataset"))
-        record = JobRecord(request.job_id or _new_id(), request.spec, QUEUED, now, now, message=message)
+        made_by = self._traceparent()
+        job = request.job_id or _new_id()
+        record = JobRecord(job, request.spec, QUEUED, now, now, message=message, traceparent=made_by)
         change = changes.created(record)
         if request.validate_only:
             return change.record.to_message()

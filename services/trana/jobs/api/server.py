@@ -8,7 +8,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from trana.jobs.api.bundle_service import BundleService
-from trana.jobs.api.interceptor import Edge, RpcObserver
+from trana.jobs.api.interceptor import CallTracing, Edge, RpcObserver
 from trana.jobs.api.job_service import JobService
 from trana.v1 import bundle_service_pb2, bundle_service_pb2_grpc, job_service_pb2, job_service_pb2_grpc
 
@@ -22,7 +22,15 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 class Server:
     """Serves JobService and BundleService on one address."""
 
-    def __init__(self, jobs: JobService, bundles: BundleService, *, observer: RpcObserver, listen: str) -> None:
+    def __init__(
+        self,
+        jobs: JobService,
+        bundles: BundleService,
+        *,
+        observer: RpcObserver,
+        listen: str,
+        tracing: CallTracing | None = None,
+    ) -> None:
         self._jobs = jobs
         self._health = HealthServicer()
         # No port is shared: a second service on the same address must fail, not take half of the calls.
@@ -33,7 +41,7 @@ class Server:
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
         ]
-        self._server = grpc.aio.server(interceptors=[Edge(observer)], options=options)
+        self._server = grpc.aio.server(interceptors=[Edge(observer, tracing)], options=options)
         job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
         bundle_service_pb2_grpc.add_BundleServiceServicer_to_server(bundles, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -32,7 +32,8 @@ KINDS = {CheckpointKind.CHECKPOINT_KIND_BEST: "best", CheckpointKind.CHECKPOINT_
 class Change:
     """What one transaction writes: the job's new row, its new events, and what else came with them.
 
-    `layers` replace those that are kept, where there are any.
+    `layers` replace those that are kept, where there are any. `before` and `attempt_before` are what the transaction
+    found: the store fills them in for those who follow the changes. A new job has neither.
     """
 
     record: JobRecord
@@ -41,6 +42,8 @@ class Change:
     checkpoints: tuple[Checkpoint, ...] = ()
     attempt: AttemptRecord | None = None
     layers: tuple[BuiltLayer, ...] = ()
+    before: JobRecord | None = None
+    attempt_before: AttemptRecord | None = None
 
 
 def created(record: JobRecord) -> Change:

@@ -24,7 +24,8 @@ class JobRecord:
     `version` counts the row's changes; a change decided on an older version is refused.
     `checked` says that the dataset passed its preflight. `not_before` holds a retry back. `fit` is the verdict on the
     longest curve that the job had, `told_fit_label` the label of which watchers were last told. The layers of the
-    network, which may be many, are kept beside the row: they are written once, the row with each epoch.
+    network, which may be many, are kept beside the row: they are written once, the row with each epoch. `traceparent`
+    names the call that made the job, as W3C's Trace Context writes it; None where no traces were made then.
     """
 
     id: str
@@ -53,6 +54,7 @@ class JobRecord:
     checked: bool = False
     not_before: datetime | None = None
     fruitless_attempts: int = field(default=0)
+    traceparent: str | None = None
 
     @property
     def name(self) -> str:

@@ -36,6 +36,7 @@ PLAIN = (
     "checked",
     "not_before",
     "fruitless_attempts",
+    "traceparent",
 )
 
 

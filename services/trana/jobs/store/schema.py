@@ -84,6 +84,8 @@ jobs = Table(
     Column("checked", Boolean(name="checked"), nullable=False),
     Column("not_before", Time),
     Column("fruitless_attempts", Integer, nullable=False),
+    # Of the call that made the job: its trace goes on after a restart.
+    Column("traceparent", String(55)),
     # A client's retry finds the job that its first try made; the digest tells a retry from a mistake.
     Column("request_id", String(36), unique=True),
     Column("request_digest", String(64), nullable=False),

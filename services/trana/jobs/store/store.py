@@ -269,10 +269,12 @@ async def _update(connection: AsyncConnection, job: str, decide: Decide) -> tupl
     record = await _job(connection, job)
     if record is None:
         raise JobNotFound(job)
-    change = decide(record, await _attempt(connection, record.key))
+    attempt = await _attempt(connection, record.key)
+    change = decide(record, attempt)
     if change is None:
         return record, None
-    change = replace(change, record=replace(change.record, version=record.version + 1))
+    after = replace(change.record, version=record.version + 1)
+    change = replace(change, record=after, before=record, attempt_before=attempt)
     guard = and_(schema.jobs.c.id == job, schema.jobs.c.version == record.version)
     written = await connection.execute(update(schema.jobs).where(guard).values(**to_row(change.record)))
     if written.rowcount != 1:

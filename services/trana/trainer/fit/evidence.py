@@ -60,9 +60,11 @@ def counted(count: int, noun: str) -> str:
 
 def _risen(case: Case) -> str:
     facts = case.finding.measures
-    since = f"{'about ' if facts.size > 1 else ''}epoch {case.epoch(facts.lowest_at):,}"
+    # The turn of a median is not quite that of the curve, so the sentence does not contradict the onset beside it.
+    what, about = ("Smoothed validation loss", "about ") if facts.size > 1 else ("Validation loss", "")
+    since = f"{about}epoch {case.epoch(facts.lowest_at):,}"
     return (
-        f"Validation loss has risen {_relative(facts.level, facts.lowest)} ({number(facts.lowest)} to "
+        f"{what} has risen {_relative(facts.level, facts.lowest)} ({number(facts.lowest)} to "
         f"{number(facts.level)}) since {since}, while training loss went on falling from {number(facts.train_turn)} to "
         f"{number(facts.train_level)}."
     )
