@@ -36,6 +36,10 @@ demo: $(READY) ## Train the real irises on two workers, live, and show the resul
 serve: $(READY) ## Start the service on this machine: 127.0.0.1:50051, metrics on 127.0.0.1:9464
 	@$(BIN)/trana serve
 
+.PHONY: monitor
+monitor: $(READY) ## Start the service and, where installed, a Prometheus with our rules and alerts; say where to look
+	@TRANA=$(BIN)/trana deploy/prometheus/monitor.sh
+
 .PHONY: test
 test: $(READY) ## Run every test (about a quarter of an hour on two cores)
 	@$(BIN)/pytest --numprocesses 2 --quiet tests/unit
@@ -62,6 +66,7 @@ check: $(READY) ## Lint, types, import contracts, the contract's rules and drift
 	@out=$$($(BIN)/lint-imports --no-logo) || { echo "$$out"; exit 1; }
 	@$(BIN)/python proto/generate.py --lint
 	@$(BIN)/python proto/generate.py --check
+	@$(BIN)/python deploy/grafana/generate.py --check
 	@echo "check: all good"
 
 .PHONY: format
