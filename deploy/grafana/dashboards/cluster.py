@@ -189,6 +189,6 @@ def _rays(made: d.Dashboard) -> None:
             "avg by (instance) (ray_node_gpus_utilization) / 100",
             "percentunit",
         ),
-        ("GPU memory", "GPU memory in use on each node.", "sum by (instance) (ray_node_gram_used) * 1e6", "bytes"),
+        ("GPU memory", "GPU memory in use on each node.", "sum by (instance) (ray_node_gram_used) * 2 ^ 20", "bytes"),
     ):
         made.with_panel(graph(f"{title} of nodes", text + RAYS_OWN, (expr, "{{instance}}"), unit=unit, width=6))

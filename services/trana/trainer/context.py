@@ -271,7 +271,7 @@ class Context:
         self._meeting.gather("report")
         numbers = Numbers.of(epoch, train_loss, val_loss, metrics or {})
         Numbers.compare(self._meeting.gather_objects(numbers))
-        self._tell_first_step()
+        self._record.tell_first_step()
         self._record.add(numbers, self._pace, learning_rate)
 
     def should_stop(self) -> bool:
@@ -290,7 +290,7 @@ class Context:
         return self._record
 
     def _shard(self, feed: Any) -> Shard:
-        return Shard(feed, self.spec, self._place, pace=self._pace, on_first_batch=self._tell_first_step)
+        return Shard(feed, self.spec, self._place, pace=self._pace, on_batch=self._tell_step)
 
     def _note_network(self, objects: Mapping[str, Any]) -> None:
         """Takes note of a network of the loop's own making, of which nothing else is heard."""
@@ -300,8 +300,10 @@ class Context:
             self._noted = True
             self._record.note_network(network)
 
-    def _tell_first_step(self) -> None:
+    def _tell_step(self, epoch: int) -> None:
+        """A batch is taken: all that the service hears of a loop of the user's while an epoch lasts."""
         self._record.tell_first_step()
+        self._record.tell_step(epoch, self._pace.steps)
 
 
 def _learned(of: Gradients) -> list[Tensor]:

@@ -264,6 +264,10 @@ class Record:
             self._first_step.resumed_from_epoch = self.progress.epoch
             self._reporter.tell_first_step(self._first_step)
 
+    def tell_step(self, epoch: int, step: int) -> None:
+        """Reports steps that were made since the start of the job, where nothing was told for long."""
+        self._reporter.tell_step(epoch, step)
+
     def tell_result(self) -> report_pb2.TrainingResult:
         """Reports and returns how the loop ended."""
         reason = self.progress.stop_reason

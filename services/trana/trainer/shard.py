@@ -85,13 +85,13 @@ class Shard:
         place: Place,
         *,
         pace: Pace,
-        on_first_batch: Callable[[], None],
+        on_batch: Callable[[int], None],
     ) -> None:
         self._feed = feed
         self._spec = spec
         self._place = place
         self._pace = pace
-        self._on_first_batch = on_first_batch
+        self._on_batch = on_batch
         self.num_batches = num_steps(len(feed), spec.global_batch_size)
 
     def __len__(self) -> int:
@@ -123,7 +123,7 @@ class Shard:
     def _batches(self, epoch: int) -> Iterator[Share]:
         seed_all(self._spec.seed, epoch, self._place.rank)
         for batch in self._feed.steps(epoch, num_steps=self.num_batches, start=0, least=1):
-            self._on_first_batch()
+            self._on_batch(epoch)
             started = time.monotonic()
             self._pace.steps += 1
             try:

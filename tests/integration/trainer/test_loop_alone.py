@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from trana.trainer import reporting
 from trana.trainer.errors import NotFiniteError, TrainingError, UserCodeError, UserError
 from trana.v1 import report_pb2
 from unit.trainer.coding import loop_spec, train, write_code, zipped
@@ -130,6 +131,15 @@ def test_loop_reports_and_publishes_as_the_services_does(code: Path, tmp_path: P
     state = json.loads(trained.file("best", "state.json"))
     assert state["classes"] == ["setosa", "versicolor", "virginica"]
     assert set(best(trained)) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_batches_that_are_taken_are_told_as_steps(monkeypatch: pytest.MonkeyPatch, code: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr(reporting, "_SILENCE_SECONDS", 0.0)
+    trained = train(loop_spec("own:train", epochs=2), tmp_path / "job", code)
+    told = [report.step_progress for report in trained.reports if report.HasField("step_progress")]
+    last = [epoch.step for epoch in trained.epochs]
+    # Those that are done when the next batch is taken.
+    assert [(each.epoch, each.step) for each in told] == [(1 + step // last[0], step) for step in range(last[1])]
 
 
 def test_network_begins_with_the_weights_of_the_services_loop(tmp_path: Path) -> None:

@@ -159,6 +159,11 @@ SERIES = (
         "trana_job_attempt", "Number of the current attempt; 0 before the first.", _always(lambda j: j.record.attempt)
     ),
     Series(
+        "trana_job_restarts",
+        "Attempts that failed and were followed by another, since the service started; preemptions and pauses are none.",
+        _always(lambda job: job.restarts),
+    ),
+    Series(
         "trana_job_workers",
         "Workers that it holds.",
         _held(lambda job: job.record.spec.resources.num_workers),

@@ -12,6 +12,7 @@ from trana.jobs.domain import states
 from trana.jobs.domain.attempt import AttemptRecord
 from trana.jobs.domain.changes import KINDS, Change
 from trana.jobs.domain.job import JobRecord
+from trana.v1.cause_pb2 import Cause
 from trana.v1.checkpoint_pb2 import Checkpoint
 from trana.v1.epoch_pb2 import Epoch
 from trana.v1.report_pb2 import Report
@@ -37,6 +38,7 @@ class LiveJob:
     """A job and what was last heard of it.
 
     `step` counts from the job's start, `last_step` is when it was made. `checkpoints` has the last one of each kind.
+    `restarts` counts attempts that failed and were followed by another, since this process knows the job.
     `overfits_since` is when a turn of the curve was first said. `ended` is set when the job is over.
     """
 
@@ -46,6 +48,7 @@ class LiveJob:
     step: int = 0
     last_step: datetime | None = None
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    restarts: int = 0
     overfits_since: datetime | None = None
     ended: datetime | None = None
 
@@ -64,8 +67,8 @@ class LiveJob:
         before, self.record = self.record.state, change.record
         if self.record.state == states.QUEUED and before != states.QUEUED:
             self.queued = self.record.update_time
-        if change.attempt is not None and change.attempt.first_step_time is not None:
-            self._stepped(change.attempt.first_step_time, self.step)
+        if change.attempt is not None:
+            self._take_attempt(change.attempt)
         if change.epochs:
             self._take_epoch(change.epochs[-1])
         for checkpoint in change.checkpoints:
@@ -86,6 +89,14 @@ class LiveJob:
     def take_progress(self, report: Report) -> None:
         """Hears of steps within an epoch."""
         self._stepped(self._time(report), report.step_progress.step)
+
+    def _take_attempt(self, attempt: AttemptRecord) -> None:
+        if attempt.first_step_time is not None:
+            self._stepped(attempt.first_step_time, self.step)
+        # Who made place for a more urgent job, or was paused, has not failed.
+        failed = attempt.end_time is not None and attempt.cause != Cause.CAUSE_PREEMPTED
+        if failed and self.record.state == states.QUEUED:
+            self.restarts += 1
 
     def _take_epoch(self, epoch: Epoch) -> None:
         self.epoch = epoch

@@ -12,6 +12,7 @@ from trana.jobs.domain import states
 from trana.jobs.domain.states import short_name
 from trana.jobs.metrics.bands import BANDS, band
 from trana.jobs.metrics.live import LiveJobs
+from trana.jobs.scheduling.ledger import gang_of
 from trana.v1.job_pb2 import JobState
 
 
@@ -30,12 +31,15 @@ class QueueGauges(Collector):
             jobs.add_metric([short_name(state)], count)
         yield jobs
         length, waits = dict.fromkeys(BANDS, 0), dict.fromkeys(BANDS, 0.0)
+        cpus = gpus = 0.0
         now = self._clock()
         for job in self._jobs.all():
             if job.record.state == states.QUEUED:
                 name = band(job.record.priority)
                 length[name] += 1
                 waits[name] = max(waits[name], (now - job.queued).total_seconds())
+                gang = gang_of(job.record.spec.resources)
+                cpus, gpus = cpus + gang.cpus, gpus + gang.gpus
         text = "Jobs that wait, by priority: low up to 33, normal up to 66, high above."
         lengths = GaugeMetricFamily("trana_queue_length", text, labels=["priority"])
         text = "How long the job that waits longest has been in the queue; 0 where none waits."
@@ -44,3 +48,5 @@ class QueueGauges(Collector):
             lengths.add_metric([name], length[name])
             oldest.add_metric([name], waits[name])
         yield from (lengths, oldest)
+        yield GaugeMetricFamily("trana_queue_cpus", "CPUs that jobs in the queue ask for.", value=cpus)
+        yield GaugeMetricFamily("trana_queue_gpus", "GPUs that jobs in the queue ask for.", value=gpus)
