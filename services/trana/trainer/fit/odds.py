@@ -19,7 +19,7 @@ LEAST_TREND, MOST_TREND = -3.0, 10.0
 
 WEIGHTS = {
     "one": -2.94,
-    "rise": 0.8,
+    "rise": 0.547,
     "trend": 0.185,
     "train_fall": 1.119,
     "train_fell": 0.821,
