@@ -138,13 +138,14 @@ def _use(made: d.Dashboard) -> None:
         made.with_panel(
             graph(
                 f"{what} held and free",
-                f"{what} that jobs hold and that none holds.",
+                f"{what} that jobs hold and that none holds; the line is what the jobs in the queue ask for.",
                 (f"sum(trana_cluster_{resource}_allocated)", "held"),
                 (f"sum(trana_cluster_{resource}_free)", "free"),
+                (f"sum(trana_queue_{resource})", "asked for"),
                 unit="short",
                 width=8,
                 stacked=True,
-            )
+            ).override_by_name("asked for", not_stacked())
         )
     made.with_panel(
         graph(

@@ -160,7 +160,7 @@ SERIES = (
     ),
     Series(
         "trana_job_restarts",
-        "Attempts that failed and were followed by another, since the service started; preemptions and pauses are none.",
+        "Attempts that failed and were followed by another, since the service started; a preemption is no failure.",
         _always(lambda job: job.restarts),
     ),
     Series(
