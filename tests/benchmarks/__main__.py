@@ -10,7 +10,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import startup, streaming, submissions, throughput
+from benchmarks import startup, streaming, submissions, throughput, verdict_cost
 from benchmarks.rows import Row
 
 ALL = {
@@ -19,6 +19,7 @@ ALL = {
     "streaming": streaming.measure,
     "streaming-memory": streaming.measure_memory,
     "submissions": submissions.measure,
+    "verdict-cost": verdict_cost.measure,
 }
 
 

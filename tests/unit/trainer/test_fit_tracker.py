@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -61,3 +64,44 @@ def test_a_state_is_a_copy() -> None:
     tracker.add(1.0, 1.0)
     tracker.state()[:] = 7.0
     assert tracker.state()[0, 0] == 1.0
+
+
+def turned(epochs: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    at, draw = np.arange(epochs) / epochs, np.random.default_rng(0)
+    val = 0.3 + np.exp(-at / 0.025) + 0.2 * np.maximum(at - 0.09, 0) + 0.02 * draw.random(epochs)
+    return np.stack([0.02 + np.exp(-at / 0.03), val, *(np.full(epochs, 0.01) for _ in range(3))], axis=1)
+
+
+def work(judge: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """How often anything is called, and how many numbers are sorted, which is what takes time."""
+    calls, numbers, median = 0, 0, np.median
+
+    def count_call(_: FrameType, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    def counted(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], axis: int | None = None) -> object:
+        nonlocal numbers
+        numbers += values.size
+        return median(values, axis=axis)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "median", counted)
+        sys.setprofile(count_call)
+        try:
+            judge()
+        finally:
+            sys.setprofile(None)
+    return calls, numbers
+
+
+def test_an_epoch_more_of_a_long_training_is_hardly_more_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_more(epochs: int) -> tuple[int, int]:
+        tracker = FitTracker(num_val=100)
+        tracker.restore(turned(epochs))
+        return work(lambda: tracker.add(0.02, 0.5, val_loss_se=0.01), monkeypatch)
+
+    (few_calls, _), (calls, numbers) = one_more(1_000), one_more(100_000)
+    assert calls == pytest.approx(few_calls, rel=0.1)
+    assert calls < 3_000
+    assert numbers < 100_000
