@@ -22,18 +22,28 @@ from trana.jobs.domain.job import JobRecord
 from trana.jobs.metrics.metrics import Metrics
 from trana.jobs.scheduling.ledger import Node
 from trana.jobs.store.store import Store
+from trana.jobs.tracing.tracing import NoTracing, Tracing
 from trana.jobs.wakeups import Wakeups
 from trana.v1.bundle_service_pb2_grpc import BundleServiceStub
 from trana.v1.job_service_pb2_grpc import JobServiceStub
 from trana.v1.report_pb2 import Report
 from unit.jobs.records import NOW, later
 
+NO_TRACING = NoTracing()
+
 
 class Site:
     """A server and a client of it."""
 
     def __init__(
-        self, store: Store, metrics: Metrics, wakeups: Wakeups, folder: Path, *, allow_code: bool = True
+        self,
+        store: Store,
+        metrics: Metrics,
+        wakeups: Wakeups,
+        folder: Path,
+        *,
+        allow_code: bool = True,
+        tracing: Tracing,
     ) -> None:
         self.store = store
         self.metrics = metrics
@@ -50,9 +60,12 @@ class Site:
             jobs_folder=self.jobs_folder,
             admission=Admission(shelf=shelf, jobs_folder=self.jobs_folder, allow_code=allow_code),
             on_delivery=metrics.delivered,
+            traceparent=tracing.traceparent,
         )
         self.bundle_service = BundleService(shelf=shelf, allow_code=allow_code)
-        self.server = Server(self.service, self.bundle_service, observer=metrics.rpc, listen="127.0.0.1:0")
+        self.server = Server(
+            self.service, self.bundle_service, observer=metrics.rpc, listen="127.0.0.1:0", tracing=tracing
+        )
 
     async def seen(self) -> list[Node] | None:
         return self.nodes
@@ -79,18 +92,20 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *, allow_code: bool = True) -> AsyncIterator[Site]:
+async def serving(folder: Path, *, allow_code: bool = True, tracing: Tracing = NO_TRACING) -> AsyncIterator[Site]:
     """A site whose files lie in `folder`."""
     sites: list[Site] = []
     # The metrics look at the site's clock, and do not set it on.
-    metrics, wakeups = Metrics(lambda: later(sites[0].seconds if sites else 0.0)), Wakeups()
+    metrics = Metrics(lambda: later(sites[0].seconds if sites else 0.0), traces=tracing)
+    wakeups = Wakeups()
 
     def on_change(change: changes.Change) -> None:
         metrics.changed(change)
+        tracing.changed(change)
         wakeups.ring_job(change.record.id)
 
     store = await Store.open(folder / "trana.db", on_change=on_change, observe=metrics.operated)
-    site = Site(store, metrics, wakeups, folder, allow_code=allow_code)
+    site = Site(store, metrics, wakeups, folder, allow_code=allow_code, tracing=tracing)
     sites.append(site)
     await site.open()
     yield site

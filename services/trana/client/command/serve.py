@@ -72,7 +72,8 @@ def serve(
         bool, typer.Option("--no-allow-code", help="Refuse jobs that bring code of their own.")
     ] = False,
     tracing: Annotated[
-        bool, typer.Option("--tracing", help="Send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs trana[otel].")
+        bool,
+        typer.Option("--tracing", help="Send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs trana[otel]."),
     ] = False,
     start_timeout_seconds: Annotated[
         float | None,

@@ -81,12 +81,18 @@ def _attempt(change: Change) -> Iterator[Span]:
     if first is not None and then.first_step_time is None:
         yield Span("start", now.create_time, first, attributes=attributes)
     if now.end_time is not None and then.end_time is None:
-        cancelled = change.record.state == states.CANCELLED
-        error = _first_line(now.message) or _cause(now.cause) if now.cause and not cancelled else ""
+        name, since = ("start", now.create_time) if first is None else ("train", first)
         if now.cause:
             attributes["trana.cause"] = _cause(now.cause)
-        name, since = ("start", now.create_time) if first is None else ("train", first)
-        yield Span(name, min(since, now.end_time), now.end_time, error, attributes)
+        yield Span(name, min(since, now.end_time), now.end_time, _why_it_broke(change.record, now), attributes)
+
+
+def _why_it_broke(record: JobRecord, attempt: AttemptRecord) -> str:
+    """Of an attempt that has ended; empty where it ended as it should. What is cancelled is not broken."""
+    good = not attempt.cause and record.state != states.FAILED
+    if good or record.state == states.CANCELLED:
+        return ""
+    return _first_line(attempt.message or record.message)
 
 
 def _first_step(attempt: AttemptRecord) -> datetime | None:
