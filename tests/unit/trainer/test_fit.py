@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -58,12 +59,14 @@ def test_advice_begins_with_what_the_numbers_speak_for() -> None:
 
 
 def test_a_larger_network_is_advised_where_training_loss_is_no_lower() -> None:
-    def remedies(to: float) -> set[int]:
-        made = verdict(falling(20, to=to, pace=40.0), falling(20, to=0.35, pace=40.0), num_parameters=10, num_train=100)
-        return {piece.remedy for piece in made.advice}
+    def remedies(to: float, *, parameters: int = 10) -> set[int]:
+        curves = falling(20, to=to, pace=40.0), falling(20, to=0.35, pace=40.0)
+        return {piece.remedy for piece in verdict(*curves, num_parameters=parameters, num_train=100).advice}
 
     assert remedies(0.3) == {fit_pb2.FIT_REMEDY_LONGER_TRAINING, fit_pb2.FIT_REMEDY_LARGER_NETWORK}
     assert remedies(-0.5) == {fit_pb2.FIT_REMEDY_LONGER_TRAINING}
+    # One that is warned of as too large is not told to grow.
+    assert remedies(0.3, parameters=10_000) == {fit_pb2.FIT_REMEDY_LONGER_TRAINING}
 
 
 @pytest.mark.parametrize(
@@ -306,6 +309,13 @@ def test_the_onset_of_a_long_training_is_told_to_the_epoch(epochs: int) -> None:
     made = verdict(0.02 + np.exp(-at / 100), val)
     assert made.label == OVERFITTING
     assert abs(made.onset_epoch - 141) <= epochs // 100 + 8
+    # Beside the onset and the best epoch no reason names another turn, but as one of smoothed losses.
+    found = re.match(
+        r"(Smoothed v|V)alidation loss has risen .* since (about )?epoch ([\d,]+), while", made.evidence[0]
+    )
+    assert found is not None
+    assert bool(found[1] == "Smoothed v") == bool(found[2]) == (epochs == 8000)
+    assert abs(int(found[3]) - made.best_epoch) <= (2 if epochs == 600 else 40)
 
 
 def test_no_number_is_too_odd_to_be_judged() -> None:

@@ -73,7 +73,8 @@ def _against_overfitting(case: Case) -> Iterator[Advice]:
 
 
 def _stop_text(case: Case) -> str:
-    spent, onset = case.spent, case.epoch(case.finding.onset or 0)
+    spent, turn = case.spent, case.finding.turn
+    onset = case.epoch(turn.onset) if turn else 0
     seconds = f" ({_duration(spent.seconds)})" if spent.seconds else ""
     waste = (
         f" The {counted(spent.epochs, 'epoch')} after the best one, epoch {spent.best + 1:,}, took "
@@ -138,7 +139,8 @@ def _against_underfitting(case: Case) -> Iterator[Advice]:
         f"{case.epochs:,} would {promised(case)}.",
     )
     facts, load = case.finding.measures, _load(case)
-    if facts.train_level > ALIKE * facts.level:
+    # One with many parameters for each sample has power enough: what it lacks is time, or a rate that suits it.
+    if facts.train_level > ALIKE * facts.level and (load is None or load <= MANY_PARAMETERS):
         few = 0.2 if load is not None and load < 1 else 0.0
         size = f" than this one of {case.sizes.num_parameters:,} parameters" if case.sizes.num_parameters else ""
         yield Advice(

@@ -12,7 +12,7 @@ from trana.trainer.fit.finding import Finding
 from trana.trainer.fit.measures import SMALLEST, Measures, measure
 from trana.trainer.fit.noise import jitter
 from trana.trainer.fit.odds import chance_of_overfitting
-from trana.trainer.fit.onset import onset_of
+from trana.trainer.fit.onset import turn_of
 from trana.trainer.fit.paired import paired_rise
 from trana.trainer.fit.smoothing import smooth
 from trana.trainer.fit.trend import trend
@@ -74,7 +74,7 @@ def decide(curve: Curve) -> Finding:
         label=label,
         confidence=confidence,
         reason=reason,
-        onset=onset_of(curve, blocks, facts) if turned else None,
+        turn=turn_of(curve, blocks, facts) if turned else None,
         measures=facts,
         paired=paired,
         gain=gain,

@@ -59,13 +59,16 @@ def counted(count: int, noun: str) -> str:
 
 
 def _risen(case: Case) -> str:
-    facts = case.finding.measures
-    # The turn of a median is not quite that of the curve, so the sentence does not contradict the onset beside it.
-    what, about = ("Smoothed validation loss", "about ") if facts.size > 1 else ("Validation loss", "")
-    since = f"{about}epoch {case.epoch(facts.lowest_at):,}"
+    facts, turn = case.finding.measures, case.finding.turn
+    lowest, at, train = facts.lowest, facts.lowest_at, facts.train_turn
+    exact = turn is not None and turn.exact and turn.lowest < facts.level and turn.train > facts.train_level
+    if turn is not None and exact:
+        lowest, at, train = turn.lowest, turn.lowest_at, turn.train
+    # The lowest of means over blocks may lie far from the onset and the best epoch that are told beside it.
+    what, about = ("Validation loss", "") if exact else ("Smoothed validation loss", "about ")
     return (
-        f"{what} has risen {_relative(facts.level, facts.lowest)} ({number(facts.lowest)} to "
-        f"{number(facts.level)}) since {since}, while training loss went on falling from {number(facts.train_turn)} to "
+        f"{what} has risen {_relative(facts.level, lowest)} ({number(lowest)} to {number(facts.level)}) since "
+        f"{about}epoch {case.epoch(at):,}, while training loss went on falling from {number(train)} to "
         f"{number(facts.train_level)}."
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from trana.trainer.fit.curve import Curve, Sizes
 from trana.trainer.fit.measures import Measures
+from trana.trainer.fit.onset import Turn
 from trana.trainer.fit.paired import PairedRise
 from trana.v1 import fit_pb2
 
@@ -21,7 +22,7 @@ class Finding:
         label: What it says.
         confidence: How sure that is, 0 to 1.
         reason: Why it does not tell, where it does not; else empty.
-        onset: Index of the epoch at which validation loss turned, None where it has not.
+        turn: Where validation loss turned, None where it has not.
         measures: The facts it rests on.
         paired: What the validation samples say one by one, where that is known.
         gain: What share of validation loss as many epochs again would take off, at the pace of the last ones.
@@ -33,7 +34,7 @@ class Finding:
     label: fit_pb2.FitLabel.ValueType
     confidence: float
     reason: str
-    onset: int | None
+    turn: Turn | None
     measures: Measures
     paired: PairedRise | None
     gain: float

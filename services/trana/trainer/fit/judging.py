@@ -146,7 +146,7 @@ def _tell_ruin(made: fit_pb2.FitVerdict, curve: Curve, ruin: int) -> None:
 def _tell(made: fit_pb2.FitVerdict, case: Case) -> None:
     finding = case.finding
     made.label, made.confidence = finding.label, finding.confidence
-    made.onset_epoch = 0 if finding.onset is None else case.epoch(finding.onset)
+    made.onset_epoch = 0 if finding.turn is None else case.epoch(finding.turn.onset)
     made.slopes.train, made.slopes.val = finding.train_slope, finding.val_slope
     made.evidence.extend(evidence(case))
     _advise(made, advice(case))
