@@ -98,8 +98,20 @@ def headline(verdict: "fit_pb2.FitVerdict", *, goes_on: bool = False) -> str:
     if goes_on and verdict.label in (fit_pb2.FIT_LABEL_UNDERFITTING, fit_pb2.FIT_LABEL_GOOD_FIT):
         since = " so far, still learning" if is_learning(verdict) else " so far"
     kind = "probability" if verdict.label == fit_pb2.FIT_LABEL_OVERFITTING else "confidence"
-    sure = f" ({kind} {verdict.confidence:.2f})" if verdict.confidence else ""
+    sure = f" ({kind} {_share(verdict)})" if verdict.confidence else ""
     return f"{maybe}{fit_name(verdict.label)}{since}{sure}"
+
+
+def _share(verdict: "fit_pb2.FitVerdict") -> str:
+    """Writes a confidence; a probability is never one."""
+    return "over 0.99" if is_all_but_certain(verdict) else f"{verdict.confidence:.2f}"
+
+
+def is_all_but_certain(verdict: "fit_pb2.FitVerdict") -> bool:
+    """Whether overfitting is so likely that to the hundredth it would be certain, as nothing is that was estimated."""
+    from trana.v1 import fit_pb2
+
+    return verdict.label == fit_pb2.FIT_LABEL_OVERFITTING and verdict.confidence >= 0.995
 
 
 def waste(verdict: "fit_pb2.FitVerdict") -> str:
@@ -107,7 +119,8 @@ def waste(verdict: "fit_pb2.FitVerdict") -> str:
     if not verdict.epochs_since_best:
         return ""
     share = f", {100 * verdict.wasted_share:.0f} % of the training" if verdict.wasted_share else ""
-    time = f" ({duration(verdict.wasted_seconds)}{share})" if verdict.wasted_seconds else ""
+    spent = "less than a second" if verdict.wasted_seconds < 1 else duration(verdict.wasted_seconds)
+    time = f" ({spent}{share})" if verdict.wasted_seconds else ""
     return f"{number(verdict.epochs_since_best, 'epoch')}{time}"
 
 

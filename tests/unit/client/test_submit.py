@@ -49,6 +49,18 @@ def test_submit_on_a_terminal_shows_what_the_check_of_the_data_says(
     assert "iris FAILED: DATA_ERROR: row 3" in trana("submit", spec_file).stdout
 
 
+def test_submit_on_a_terminal_says_what_a_job_waits_for_after_its_check(
+    trana: Trana, service: Any, checked: Callable[..., None], spec_file: Path
+) -> None:
+    checked(state=job_pb2.JOB_STATE_QUEUED, message="needs 2 workers of 1 CPU each; free: 0 CPUs, 0 GPUs")
+    began = time.monotonic()
+    result = trana("submit", spec_file)
+    assert "iris needs 2 workers of 1 CPU each; free: 0 CPUs, 0 GPUs" in result.stdout
+    # At the second question at the latest: the first answer differs from what CreateJob gave.
+    assert len(service.requests) == 2
+    assert time.monotonic() - began < submit._CHECK_SECONDS
+
+
 def test_submit_does_not_wait_long_for_the_check(
     trana: Trana, service: Any, checked: Callable[..., None], spec_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,11 @@ def response(job: job_pb2.Job, event: event_pb2.Event) -> job_service_pb2.WatchJ
             fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, onset_epoch=17, confidence=0.45),
             "probably OVERFITTING since epoch 17 (probability 0.45)",
         ),
+        (
+            fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, onset_epoch=17, confidence=0.999),
+            "OVERFITTING since epoch 17 (probability over 0.99)",
+        ),
+        (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_DIVERGED, confidence=1), "DIVERGED (confidence 1.00)"),
         (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_GOOD_FIT, confidence=0.5), "GOOD_FIT (confidence 0.50)"),
         (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDETERMINED), "UNDETERMINED"),
         (fit_pb2.FitVerdict(label=99), "99"),  # type: ignore[arg-type]
@@ -71,7 +76,7 @@ FALLING = fit_pb2.FitSlopes(train=-0.1, val=-0.1)
 )
 def test_a_verdict_on_a_job_that_goes_on_is_as_of_now(verdict: fit_pb2.FitVerdict, text: str) -> None:
     job = job_pb2.Job(name="jobs/iris", state=job_pb2.JOB_STATE_RUNNING, fit=verdict)
-    assert headline(verdict, goes_on=True).removesuffix(" (probability 1.00)") == text
+    assert headline(verdict, goes_on=True).removesuffix(" (probability over 0.99)") == text
     assert text in line_of(response(job, event_pb2.Event(fit=verdict)))
     assert text in "\n".join(write(80, job_table(job)))
     job.state = job_pb2.JOB_STATE_SUCCEEDED
@@ -83,6 +88,8 @@ def test_what_was_spent_since_the_best_epoch_is_told_where_it_is_known() -> None
     assert waste(fit_pb2.FitVerdict(epochs_since_best=1)) == "1 epoch"
     spent = fit_pb2.FitVerdict(epochs_since_best=27, wasted_seconds=200, wasted_share=0.614)
     assert waste(spent) == "27 epochs (3 min 20 s, 61 % of the training)"
+    spent.wasted_seconds = 0.3
+    assert waste(spent) == "27 epochs (less than a second, 61 % of the training)"
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -1,6 +1,7 @@
 """`trana submit`."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Scalar = str | float | bool | None
 # The check of the data may be long in coming: to wait for more is a nuisance, and `trana get` has it later.
 _CHECK_SECONDS = 3.0
+_ASK_SECONDS = 0.2
 _EXPONENT = re.compile(r"[-+]?[0-9]+e[-+]?[0-9]{1,2}", re.IGNORECASE)
 
 WorkersOption = Annotated[int | None, typer.Option("--workers", metavar="N", help="Workers, in place of the spec's.")]
@@ -251,12 +253,26 @@ def _show_check(client: "Client", job: "job_pb2.Job", settings: Settings) -> Non
     if settings.is_json or not console().is_terminal or not job.spec.training.HasField("dataset"):
         return
     # The job was submitted, and goes on: that nothing is heard of it, or that it takes too long, is no error.
+    before = job.message
     with suppress(TranaError, KeyboardInterrupt), status("checking its data"):
-        for response in client.watch(job.name, timeout_seconds=_CHECK_SECONDS):
-            job = response.job
-            if job.warnings or job.state != job_pb2.JOB_STATE_QUEUED:
-                break
+        job = _checked(client, job)
     if job.warnings:
         show(*map(warning_text, job.warnings))
     if job.state == job_pb2.JOB_STATE_FAILED:
         show(f"{job_id(job.name)} FAILED: {reason(job)}")
+    elif job.state == job_pb2.JOB_STATE_QUEUED and job.message not in ("", before):
+        show(f"{job_id(job.name)} {job.message}")
+
+
+def _checked(client: "Client", submitted: "job_pb2.Job") -> "job_pb2.Job":
+    """Waits for what the check of a job's data says, or for what the job waits for after it.
+
+    It asks, for no event tells that a check found nothing to say.
+    """
+    job, deadline = submitted, time.monotonic() + _CHECK_SECONDS
+    while not job.warnings and (job.state, job.message) == (submitted.state, submitted.message):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(_ASK_SECONDS)
+        job = client.get(job.name)
+    return job
