@@ -315,7 +315,7 @@ def test_the_onset_of_a_long_training_is_told_to_the_epoch(epochs: int) -> None:
     )
     assert found is not None
     assert bool(found[1] == "Smoothed v") == bool(found[2]) == (epochs == 8000)
-    assert abs(int(found[3]) - made.best_epoch) <= (2 if epochs == 600 else 40)
+    assert abs(int(found[3]) - made.best_epoch) <= epochs // 100 + 8
 
 
 def test_no_number_is_too_odd_to_be_judged() -> None:
