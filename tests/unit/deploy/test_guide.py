@@ -39,3 +39,14 @@ def test_overlay_of_ones_own_names_registry_and_storage_everywhere(tmp_path: Pat
     claims = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "PersistentVolumeClaim"}
     classes = {name: spec["storageClassName"] for name, spec in claims.items()}
     assert classes == {"trana-home": "block", "trana-shared": "shared-files", "trana-data": "shared-files"}
+
+
+def test_traces_are_switched_on_by_what_the_guide_says(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(configMapGenerator:.*?)```", GUIDE, re.DOTALL)
+    overlay = os.path.relpath(ROOT / "deploy/kubernetes/overlays/production", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{overlay}]\n{text}")
+    (data,) = (found["data"] for found in kustomized(tmp_path) if "TRANA_TRACING" in str(found.get("data")))
+    tracing = {name for name in data if name.removeprefix("TRANA_").lower() == "tracing"}
+    assert tracing
+    assert data["OTEL_EXPORTER_OTLP_ENDPOINT"].startswith("http://")
+    assert data["TRANA_HOME"]

@@ -81,6 +81,13 @@ def test_nothing_is_written_but_below_tmp_and_the_home(path: Path) -> None:
     assert values(path, "WORKDIR")[-1] == "/tmp"
 
 
+@BOTH
+def test_image_says_how_it_is_asked_for_its_health(path: Path) -> None:
+    (check,) = values(path, "HEALTHCHECK")
+    (asked,) = re.findall(r"healthy\.py|:52365/api/healthz", check)
+    assert (asked == "healthy.py") == (path == JOBS)
+
+
 def test_extras_are_the_projects() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert "'.[server,otel]'" in " ".join(values(JOBS, "RUN"))
