@@ -22,8 +22,11 @@ def imported_by(module: str) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("trana.jobs.__main__", {"torch", "ray", "numpy", "pyarrow"}),
-        ("trana.client.client", {"torch", "ray", "sqlalchemy", "numpy", "prometheus_client", "rich", "plotext"}),
+        ("trana.jobs.__main__", {"torch", "ray", "numpy", "pyarrow", "opentelemetry"}),
+        (
+            "trana.client.client",
+            {"torch", "ray", "sqlalchemy", "numpy", "prometheus_client", "rich", "plotext", "opentelemetry"},
+        ),
         ("trana.client.command", {"torch", "ray", "sqlalchemy", "numpy", "prometheus_client", "plotext", "grpc"}),
         ("trana.trainer.preflight", {"torch", "ray", "sqlalchemy", "grpc"}),
         ("trana.trainer.worker", {"ray", "sqlalchemy", "grpc", "prometheus_client"}),

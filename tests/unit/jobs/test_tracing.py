@@ -21,6 +21,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from trana.client.tracing import current_span
 from trana.jobs.domain import changes
 from trana.jobs.store.store import Request, Store
+from trana.jobs.tracing import otel
 from trana.jobs.tracing.otel import Otel
 from trana.jobs.tracing.tracing import NoTracing, TracingError, open_tracing
 from trana.v1 import job_service_pb2 as api
@@ -165,6 +166,20 @@ def test_collector_that_is_away_is_told_of_once_and_waited_for_briefly(monkeypat
         tracing.close()
     assert [(line["log_level"], line["endpoint"]) for line in lines] == [("warning", f"http://127.0.0.1:{port}")]
     assert time.monotonic() < deadline
+
+
+def test_closing_gives_a_collector_up_that_would_be_tried_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(otel, "FLUSH_SECONDS", 0.1)
+    tracing = open_tracing(on=True)
+    with tracing.call("trana.v1.JobService/GetJob", []):
+        pass
+    since = time.monotonic()
+    tracing.close()
+    # It would try again after one, two and four seconds.
+    assert time.monotonic() - since < 3
 
 
 @pytest.mark.parametrize(
