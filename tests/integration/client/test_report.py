@@ -97,7 +97,7 @@ def test_the_curve_is_drawn_with_best_epoch_and_onset_where_they_belong(open_pag
         assert found["width"] == pytest.approx(right - left, abs=1)
         assert found["height"] > (bottom - top) / 2
         assert top <= found["y"] <= found["y"] + found["height"] <= bottom
-    for mark, epoch in (("best", 17), ("onset", 18)):
+    for mark, epoch in (("best", 17), ("onset", 15)):
         sign = box(browser, "curve", f".mark.{mark} > :is(circle, path)")
         assert sign["x"] + sign["width"] / 2 == pytest.approx(place(browser, "curve", epoch), abs=0.2)
     # Nothing hangs over the edge of the screen.
@@ -106,10 +106,10 @@ def test_the_curve_is_drawn_with_best_epoch_and_onset_where_they_belong(open_pag
 
 def test_the_verdict_stands_at_the_top_in_words(open_page: Open) -> None:
     browser = open_page(stories.overfitting())
-    assert browser.find_element(By.ID, "verdict").text == "It overfits since epoch 18."
+    assert browser.find_element(By.ID, "verdict").text == "It overfits since epoch 15."
     text = browser.find_element(By.CSS_SELECTOR, ".verdict").text
-    assert "Validation loss has risen 52 %" in text
-    assert "More data. The network has 85,002 parameters" in text
+    assert "Validation loss has risen 39 %" in text
+    assert "A smaller network. Take a smaller network: 85,002 parameters" in text
     assert "overfits" not in open_page(stories.good()).find_element(By.TAG_NAME, "main").text
 
 

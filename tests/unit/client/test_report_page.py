@@ -63,23 +63,24 @@ def test_a_page_refers_to_nothing_outside() -> None:
 def test_a_page_says_all_that_one_asks_for() -> None:
     text = text_of(stories.overfitting())
     for words in (
-        "It overfits since epoch 18. 97 % likely · as of epoch 44 · 27 epochs (11 s, 61 % of the training)",
+        "It overfits since epoch 15. 93 % likely · as of epoch 44 · 27 epochs (11 s, 61 % of the training)",
         "ended by early stopping: the verdict that it overfits",
         "Warning: the network has 85,002 parameters",
-        "Sample by sample the rise is 9.4 standard errors",
-        "Weight decay. Raise weight_decay from 0.01 to 0.1.",
+        "The rise is 5.7 paired standard errors over 270 validation samples: not chance.",
+        "Early stopping. Stop early, by early_stopping: {by: VERDICT} : from epoch 15 on",
         "test accuracy 0.8037",
         "60 training (10 %) 270 validation (45 %)",
         "3 Linear 256 65,792 77 %",
         "adamw (learning_rate 0.005, weight_decay 0.01)",
         "queued and started 4 s",
         "an epoch 420 ms (median)",
-        "verdict after epoch 44: OVERFITTING since epoch 18 (probability 0.97)",
+        "verdict after epoch 44: OVERFITTING since epoch 15 (probability 0.93)",
         "trana submit digits-too-large.yaml",
         "seed of the split 3",
         "learning_rate: 0.005",
     ):
         assert words in text
+    assert "by <code>early_stopping: {by: VERDICT}</code>: from" in render(stories.overfitting(), now=NOW)
 
 
 def test_what_users_write_stays_text() -> None:

@@ -97,12 +97,12 @@ def test_get_lays_out_verdict_evidence_and_advice(width: int) -> None:
     lines = write(width, job_table(stories.overfitting().job))
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    assert "verdict               OVERFITTING since epoch 18 (probability 0.97)" in text
-    assert "advice                1. The network has 85,002" in text
+    assert "verdict               OVERFITTING since epoch 15 (probability 0.93)" in text
+    assert "advice                1. Take a smaller network: 85,002" in text
     assert "since the best        27 epochs (11 s, 61 % of the training)" in text
     assert "ended by              early stopping: the verdict that it overfits" in text
     # Each sentence begins in the same column, its later lines below it.
-    (second,) = [line for line in lines if "2. A network of a tenth" in line]
+    (second,) = [line for line in lines if "2. Stop early" in line]
     (first,) = [line for line in lines if line.startswith("advice")]
     assert first.index("1.") == second.index("2.")
 
@@ -110,15 +110,15 @@ def test_get_lays_out_verdict_evidence_and_advice(width: int) -> None:
 def test_a_pipe_has_each_sentence_on_a_line() -> None:
     lines = write(100_000, job_table(stories.overfitting().job))
     (evidence,) = [line for line in lines if line.startswith("evidence")]
-    assert evidence.endswith("from 0.0816 to 0.0045.")
+    assert evidence.endswith("from 0.08267 to 0.005165.")
 
 
 def test_the_end_of_a_watch_says_the_first_of_it() -> None:
     job = stories.overfitting().job
     text = "\n".join(write(80, *result_lines(job, []), verdict_table(job)))
-    for words in ("ended by", "OVERFITTING since epoch 18", "1. The network", "2. A network of a tenth", "warning"):
+    for words in ("ended by", "OVERFITTING since epoch 15", "1. Take a smaller", "2. Stop early", "warning"):
         assert words in text
-    assert "Raise weight_decay" not in text
+    assert "Add weight decay" not in text
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_list_has_a_column_for_the_fit() -> None:
 def test_a_line_tells_a_verdict_that_has_changed_and_a_warning() -> None:
     job = stories.overfitting().job
     line = line_of(response(job, event_pb2.Event(fit=job.fit)))
-    assert "epoch 44  OVERFITTING since epoch 18 (probability 0.97): Validation loss has risen 52 %" in line
+    assert "epoch 44  OVERFITTING since epoch 15 (probability 0.93): Validation loss has risen 39 %" in line
     warned = event_pb2.Event(warning=event_pb2.Warning(message="too few\nsamples"))
     assert line_of(response(job, warned)).endswith("digits-too-large  WARNING  too few samples")
 
@@ -168,7 +168,7 @@ def test_the_live_view_has_the_verdict_on_a_row_and_the_change_above_it() -> Non
         progress.add(response(story.job, event_pb2.Event(epoch=epoch)))
     view = write(80, LiveView(progress))
     assert len(view) <= 24
-    assert view[-1].startswith("OVERFITTING since epoch 18 (probability 0.97): Validation loss")
+    assert view[-1].startswith("OVERFITTING since epoch 15 (probability 0.93): Validation loss")
     assert view[-1].endswith("…")
     above = write(80, notice(response(story.job, event_pb2.Event(fit=story.job.fit))))
     assert above[0][10:].startswith("epoch 44  OVERFITTING")
