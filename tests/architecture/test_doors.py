@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -41,21 +42,25 @@ def test_importing_a_room_brings_no_strangers(module: str, forbidden: set[str]) 
 TRANA = str(Path(sys.executable).parent / "trana")
 
 
-def seconds(*command: str) -> float:
-    """The quickest of five runs: the machine may be busy, the program cannot be quicker than it is."""
+def seconds(*command: str, enough: float = 0.0) -> float:
+    """The quickest of ten runs, or the first within what is enough.
 
-    def once() -> float:
+    The machine may be busy; the program cannot be quicker than it is.
+    """
+    quickest = math.inf
+    for _ in range(10):
         start = time.perf_counter()
         subprocess.run(command, capture_output=True, check=True, timeout=60)
-        return time.perf_counter() - start
-
-    return min(once() for _ in range(5))
+        quickest = min(quickest, time.perf_counter() - start)
+        if quickest <= enough:
+            break
+    return quickest
 
 
 def test_client_and_help_answer_within_half_a_second() -> None:
-    nothing = seconds(sys.executable, "-c", "pass")
-    assert seconds(sys.executable, "-c", "from trana.client import Client") - nothing < 0.5
-    assert seconds(TRANA, "--help") < 0.5
+    # The interpreter's own start, some 20 ms, counts.
+    assert seconds(sys.executable, "-c", "from trana.client import Client", enough=0.5) <= 0.5
+    assert seconds(TRANA, "--help", enough=0.5) <= 0.5
 
 
 def tracked_python() -> list[Path]:
