@@ -42,7 +42,7 @@ def test_importing_a_room_brings_no_strangers(module: str, forbidden: set[str]) 
 TRANA = str(Path(sys.executable).parent / "trana")
 
 
-def seconds(*command: str, enough: float = 0.0) -> float:
+def seconds(*command: str, enough: float) -> float:
     """The quickest of ten runs, or the first within what is enough.
 
     The machine may be busy; the program cannot be quicker than it is.
