@@ -102,6 +102,6 @@ def test_an_epoch_more_of_a_long_training_is_hardly_more_work(monkeypatch: pytes
         return work(lambda: tracker.add(0.02, 0.5, val_loss_se=0.01), monkeypatch)
 
     (few_calls, _), (calls, numbers) = one_more(1_000), one_more(100_000)
-    assert calls == pytest.approx(few_calls, rel=0.1)
+    assert calls <= 1.1 * few_calls
     assert calls < 3_000
     assert numbers < 100_000
