@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, use_span
 from prometheus_client.openmetrics.exposition import generate_latest as generate_latest_openmetrics
 from trana.client.tracing import current_span
+from trana.jobs.__main__ import main
 from trana.jobs.domain import changes
 from trana.jobs.store.store import Request, Store
 from trana.jobs.tracing import otel
@@ -100,25 +101,28 @@ async def test_calls_say_how_they_ended(kept: Kept, tmp_path: Path, monkeypatch:
 async def test_streams_and_health_checks_are_not_traced(kept: Kept, tmp_path: Path) -> None:
     async with serving(tmp_path, tracing=kept.tracing) as site:
         await create(site)
-        await site.stub.WatchJob(api.WatchJobRequest(name="jobs/a")).read()
+        watch = site.stub.WatchJob(api.WatchJobRequest(name="jobs/a"))
+        # Both that there are: a call that is given up amid a read leaves the connection to the garbage collector.
+        await watch.read()
+        await watch.read()
         health: Any = health_pb2_grpc.HealthStub(site.channel)
         await health.Check(health_pb2.HealthCheckRequest())
     assert set(await kept.spans()) == {"CreateJob"}
 
 
-async def test_caller_whose_trace_is_not_kept_has_none(kept: Kept, tmp_path: Path) -> None:
+async def test_caller_whose_trace_is_not_kept_has_none_and_one_who_talks_nonsense_has_his_own(
+    kept: Kept, tmp_path: Path
+) -> None:
     async with serving(tmp_path, tracing=kept.tracing) as site:
         await create(site, traceparent=CALLER[:-2] + "00")
         await site.report("a", first_step())
         page = generate_latest_openmetrics(site.metrics.registry).decode()  # type: ignore[no-untyped-call]
-    assert await kept.spans() == {}
-    assert "trace_id" not in page
-
-
-async def test_nonsense_from_a_caller_begins_a_trace(kept: Kept, tmp_path: Path) -> None:
-    async with serving(tmp_path, tracing=kept.tracing) as site:
-        await create(site, traceparent="nonsense")
-    _, _, parent = ids((await kept.spans())["CreateJob"])
+        assert "trace_id" not in page
+        await create(site, traceparent="nonsense", job="b")
+    spans = await kept.spans()
+    assert set(spans) == {"CreateJob"}
+    trace, _, parent = ids(spans["CreateJob"])
+    assert trace != TRACE
     assert parent == ""
 
 
@@ -172,7 +176,7 @@ def test_closing_gives_a_collector_up_that_would_be_tried_for_longer(monkeypatch
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(otel, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(otel, "FLUSH_SECONDS", 0.02)
     tracing = open_tracing(on=True)
     with tracing.call("trana.v1.JobService/GetJob", []):
         pass
@@ -204,6 +208,16 @@ def test_missing_extra_is_named_with_the_way_to_install_it(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
     with pytest.raises(TracingError, match=r"pip install 'trana\[otel\]'"):
         open_tracing(on=True)
+
+
+def test_service_ends_as_for_any_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    monkeypatch.setattr("sys.argv", ["trana.jobs", "--tracing", f"--home={tmp_path / 'home'}"])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith("cannot serve: OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
+    assert not (tmp_path / "home").exists()
 
 
 def test_client_tells_the_span_that_the_program_is_in() -> None:
