@@ -106,7 +106,8 @@ def test_report_says_overfitting_with_its_onset(service: Service, overfitting: J
     page = html.unescape((tmp_path / "report.html").read_text())
     assert "Overfitting" in page or "OVERFITTING" in page
     assert f"since epoch {overfitting.fit.onset_epoch}." in page
-    assert overfitting.fit.advice[0].text in page
+    # What is to be typed is marked up.
+    assert overfitting.fit.advice[0].text in page.replace("<code>", "`").replace("</code>", "`")
     assert "<svg" in page
 
 
