@@ -66,8 +66,8 @@ def test_one_trace_for_a_jobs_life(
             list(client.list())
         until(lambda: AWAY in traced.log(), seconds=20, what="the collector is missed")
         collector.start()
-        list(client.list())
-        until(lambda: BACK in traced.log(), seconds=20, what="the collector is found")
+        # Call after call: a span that comes amid the pause after a try that failed is dropped, too.
+        until(lambda: [*client.list()] or BACK in traced.log(), seconds=20, what="the collector is found")
         assert traced.log().count(AWAY) == 1
 
         # It is killed while the second job waits behind the first, and yet has the whole life in one trace.
