@@ -111,12 +111,13 @@ class Follower:
 
     async def _take_in(self, reports: list[tuple[int, Report]]) -> None:
         """Saves what reports tell; that steps go on within an epoch is told to whoever looks, and not kept."""
-        progress = [report for _, report in reports if report.HasField("step_progress")]
-        if progress:
-            self._observer.stepped(self._key.job, progress[-1])
         kept = [(number, report) for number, report in reports if not report.HasField("step_progress")]
         if kept:
             await self._save_reports(kept)
+        # After what was saved: whoever sees a step finds in the store what came before it.
+        progress = [report for _, report in reports if report.HasField("step_progress")]
+        if progress:
+            self._observer.stepped(self._key.job, progress[-1])
 
     async def _save_reports(self, reports: list[tuple[int, Report]]) -> None:
         def decide(record: JobRecord, attempt: AttemptRecord | None) -> changes.Change | None:
