@@ -13,7 +13,11 @@ data=${PROMETHEUS_DATA:-.trana/prometheus}
 if command -v prometheus >/dev/null; then
     mkdir -p "$data"
     cp "$here/rules.yml" "$here/alerts.yml" "$data"
-    sed "s/127\.0\.0\.1:9464/$metrics/; s/127\.0\.0\.1:9090/$prometheus/" "$here/prometheus.yml" >"$data/prometheus.yml"
+    # Prometheus would say each minute that it cannot watch a folder that no Ray has made.
+    without_ray='/job_name: ray$/,/refresh_interval/d'
+    [ ! -d /tmp/ray ] || without_ray=
+    sed "s/127\.0\.0\.1:9464/$metrics/; s/127\.0\.0\.1:9090/$prometheus/; $without_ray" "$here/prometheus.yml" \
+        >"$data/prometheus.yml"
     prometheus --config.file="$data/prometheus.yml" --storage.tsdb.path="$data/data" --web.listen-address="$prometheus" \
         --enable-feature=exemplar-storage --log.level=warn &
     child=$!
