@@ -36,7 +36,11 @@ def test_filter_is_read_as_documented(text: str, terms: list[Term]) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("state = SLEEPING", "no state 'SLEEPING'"),
+        (
+            "state = SLEEPING",
+            "no state 'SLEEPING', only QUEUED, STARTING, RUNNING, PAUSING, PAUSED, CANCELLING, SUCCEEDED, FAILED, "
+            "CANCELLED;",
+        ),
         ("state = UNSPECIFIED", "no state 'UNSPECIFIED'"),
         ("state > RUNNING", "= and != only"),
         ("fit = BAD", "no fit 'BAD', only UNDETERMINED, UNDERFITTING, GOOD_FIT, OVERFITTING, DIVERGED"),

@@ -10,6 +10,7 @@ from trana.spec.violation import Violation
 from trana.v1.fit_pb2 import FitLabel
 from trana.v1.job_pb2 import JobState
 
+STATES = tuple(name.removeprefix("JOB_STATE_") for name in JobState.keys()[1:])
 FITS = tuple(name.removeprefix("FIT_LABEL_") for name in FitLabel.keys()[1:])
 OPERATORS = ("!=", ">=", "<=", "=", ">", "<")
 _TERM = re.compile(r"\s*(?P<field>[A-Za-z0-9_.-]+?)\s*(?P<operator>!=|>=|<=|=|>|<)\s*(?P<value>\"[^\"]*\"|[^\s\"]+)\s*")
@@ -53,8 +54,8 @@ def parse_filter(text: str) -> tuple[Term, ...]:
 def _term(field: str, operator: str, value: str) -> Term:
     if field == "state":
         name = value.upper().removeprefix("JOB_STATE_")
-        if f"JOB_STATE_{name}" not in JobState.keys() or name == "UNSPECIFIED":  # noqa: SIM118 -- no mapping
-            raise _invalid(f"there is no state {value!r}")
+        if name not in STATES:
+            raise _invalid(f"there is no state {value!r}, only {', '.join(STATES)}")
         value = name
     if field == "fit":
         name = value.upper().removeprefix("FIT_LABEL_")
