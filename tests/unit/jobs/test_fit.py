@@ -127,6 +127,10 @@ def test_success_names_the_rule_that_ended_the_training() -> None:
     for planned in (0, 40):
         ran.spec.training.epochs = planned
         assert succeeded(ran, result(StopReason.STOP_REASON_EPOCHS_DONE)) == "31 epochs are done"
+    ran = replace(RUNNING, epoch=1)
+    for planned, words in ((1, "its one epoch is done"), (0, "1 epoch is done")):
+        ran.spec.training.epochs = planned
+        assert succeeded(ran, result(StopReason.STOP_REASON_EPOCHS_DONE)) == words
 
 
 def test_end_before_what_a_lost_attempt_had_reached_is_told_as_it_was() -> None:

@@ -28,6 +28,8 @@ def why_it_stopped(record: JobRecord) -> str:
 def _done(record: JobRecord) -> str:
     """A loop of the user's may end when it likes, before the last epoch of the spec or without any."""
     epochs = _last_epoch(record)
+    if epochs == 1:
+        return "its one epoch is done" if record.spec.training.epochs == 1 else "1 epoch is done"
     return f"all {epochs} epochs are done" if epochs >= record.spec.training.epochs > 0 else f"{epochs} epochs are done"
 
 
