@@ -30,6 +30,8 @@ FIT_STYLES = {
 
 # Overfitting is told from a probability of about a third on: of what is told below this, hardly half is true.
 _FACT_FROM = 0.6
+# From here on a share would be written as all of it.
+_ALL_BUT_ALL = 0.995
 
 
 def state_name(state: "job_pb2.JobState.ValueType") -> str:
@@ -111,14 +113,16 @@ def is_all_but_certain(verdict: "fit_pb2.FitVerdict") -> bool:
     """Whether overfitting is so likely that to the hundredth it would be certain, as nothing is that was estimated."""
     from trana.v1 import fit_pb2
 
-    return verdict.label == fit_pb2.FIT_LABEL_OVERFITTING and verdict.confidence >= 0.995
+    return verdict.label == fit_pb2.FIT_LABEL_OVERFITTING and verdict.confidence >= _ALL_BUT_ALL
 
 
 def waste(verdict: "fit_pb2.FitVerdict") -> str:
     """Writes what was trained since the best epoch; nothing where that was the last."""
     if not verdict.epochs_since_best:
         return ""
-    share = f", {100 * verdict.wasted_share:.0f} % of the training" if verdict.wasted_share else ""
+    # The best epoch was part of it: never all.
+    percent = "over 99 %" if verdict.wasted_share >= _ALL_BUT_ALL else f"{100 * verdict.wasted_share:.0f} %"
+    share = f", {percent} of the training" if verdict.wasted_share else ""
     spent = "less than a second" if verdict.wasted_seconds < 1 else duration(verdict.wasted_seconds)
     time = f" ({spent}{share})" if verdict.wasted_seconds else ""
     return f"{number(verdict.epochs_since_best, 'epoch')}{time}"

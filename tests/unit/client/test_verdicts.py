@@ -90,6 +90,9 @@ def test_what_was_spent_since_the_best_epoch_is_told_where_it_is_known() -> None
     assert waste(spent) == "27 epochs (3 min 20 s, 61 % of the training)"
     spent.wasted_seconds = 0.3
     assert waste(spent) == "27 epochs (less than a second, 61 % of the training)"
+    # The best epoch was trained, too.
+    spent.wasted_share = 0.9993
+    assert waste(spent) == "27 epochs (less than a second, over 99 % of the training)"
 
 
 @pytest.mark.parametrize("width", [80, 120])
