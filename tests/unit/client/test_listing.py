@@ -6,6 +6,8 @@ from rich.console import Console, RenderableType
 from trana.client.command.listing import list_table
 from trana.client.command.printing import show
 from trana.client.command.summary import job_table, load_lines, result_lines
+from trana.client.report import facts
+from trana.client.report.material import Material
 from trana.v1 import cause_pb2, checkpoint_pb2, job_pb2
 
 MESSAGE = "worker 1 ended: " + "a very long reason " * 40
@@ -67,6 +69,17 @@ def test_a_terminal_gets_a_line_to_copy_whole(
     monkeypatch.setenv("COLUMNS", "80")
     show("x" * 200, unbroken=unbroken)
     assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+def test_the_time_it_took_is_that_between_the_moments_shown(jobs: list[job_pb2.Job]) -> None:
+    job = job_pb2.Job()
+    job.CopyFrom(jobs[0])
+    job.start_time.seconds, job.start_time.nanos = 1_795_000_017, 100_000_000
+    job.end_time.seconds, job.end_time.nanos = 1_795_000_022, 900_000_000
+    assert any(re.match("took +5 s$", line) for line in write(100, job_table(job)))
+    material = Material(job=job, epochs=[], events=[], checkpoints=[])
+    assert ("training time", "5 s") in facts.key_figures(material)
+    assert ("trained", "5 s") in facts.time(material)
 
 
 def test_the_name_for_people_is_not_called_the_name(jobs: list[job_pb2.Job]) -> None:

@@ -197,5 +197,6 @@ def _times(job: job_pb2.Job) -> list[tuple[str, str | Text]]:
         if moment.seconds:
             rows.append((name, f"{local_time(moment):%Y-%m-%d %H:%M:%S}"))
     if job.HasField("start_time") and job.HasField("end_time"):
-        rows.append(("took", duration((local_time(job.end_time) - local_time(job.start_time)).total_seconds())))
+        # Of the moments as they are shown, to the second: else 17.1 to 22.9 would have taken 6 s.
+        rows.append(("took", duration(job.end_time.seconds - job.start_time.seconds)))
     return rows

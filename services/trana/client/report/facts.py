@@ -149,9 +149,9 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + more
 
 
-def _seconds(moment: object) -> float:
-    """Returns a timestamp in seconds; 0 for one that has not come."""
-    return getattr(moment, "seconds", 0) + getattr(moment, "nanos", 0) / 1e9
+def _seconds(moment: object) -> int:
+    """Returns a timestamp in seconds, as it is shown, so that the time between two is theirs; 0 for none."""
+    return getattr(moment, "seconds", 0)
 
 
 def _moment(seconds: float) -> str:
