@@ -7,6 +7,9 @@ from typing import Any
 
 import grpc
 import pytest
+import typer
+from rich.text import Text
+from trana.client.command.app import app
 from trana.jobs.settings import Settings
 from trana.v1 import cause_pb2, checkpoint_pb2, event_pb2, job_pb2
 from unit.client.conftest import Trana
@@ -49,6 +52,19 @@ def test_help_lists_the_exit_codes(trana: Trana) -> None:
     text = trana("--help").stdout
     for code in ("0  it worked", "1  the job", "2  wrong usage", "3  refused", "4  no service", "5  the job", "130  "):
         assert code in text
+
+
+def test_each_exit_code_has_a_line_of_its_own(trana: Trana) -> None:
+    text = trana("--help").stdout
+    lines = [line.strip() for line in text[text.index("Exit codes:") :].splitlines()[1:] if line.strip()]
+    assert [line.partition("  ")[0] for line in lines] == ["0", "1", "2", "3", "4", "5", "130"]
+
+
+def test_no_help_is_eaten_as_markup() -> None:
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        texts = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
+        for text in filter(None, texts):
+            assert Text.from_markup(text).plain == text.replace("\\[", "["), name
 
 
 def test_the_version_is_told(trana: Trana) -> None:

@@ -8,23 +8,23 @@ from trana.client.command import curve, jobs, logs, pull, report, run, scoring, 
 from trana.client.command.endings import Root
 from trana.client.command.options import DEFAULT_SERVER, Output, Settings
 
+# Each fits on one line of a terminal of 80 columns: the library breaks longer ones without an indentation.
 _EXIT_CODES = """
 Exit codes:
 
 0  it worked; of a job that was watched: it SUCCEEDED
 
-1  the job that was watched FAILED; of `serve`: it cannot start, or go on; of `evaluate`, `predict` and `export`:
-checkpoint or data do not allow it
+1  the job that was watched FAILED; or the command could not do its work
 
 2  wrong usage, a spec that is wrong, or a folder or file that cannot be used
 
-3  refused by the service: not found, too large for the cluster, id taken; or a download that arrived damaged
+3  refused by the service: not found, too large, id taken; a damaged download
 
 4  no service answers, or that of `trana run` does not start
 
 5  the job that was watched was CANCELLED
 
-130  interrupted by Ctrl-C; a submitted job goes on (`trana run` cancels its own)
+130  interrupted by Ctrl-C; a submitted job goes on (`run` cancels its own)
 """
 
 app = typer.Typer(

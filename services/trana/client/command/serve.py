@@ -73,7 +73,7 @@ def serve(
     ] = False,
     tracing: Annotated[
         bool,
-        typer.Option("--tracing", help="Send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs trana[otel]."),
+        typer.Option("--tracing", help="Send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs trana\\[otel]."),
     ] = False,
     start_timeout_seconds: Annotated[
         float | None,
