@@ -306,7 +306,7 @@ def test_curve_of_a_job_without_epochs_says_so(trana: Trana, service: Any) -> No
     service.epochs = []
     service.allow(2)
     result = trana("curve", "iris")
-    assert result.exit_code == GOOD
+    assert result.exit_code == REFUSED
     assert "has finished no epoch yet" in result.stderr
     service.state = job_pb2.JOB_STATE_FAILED
     service.allow(10)

@@ -32,7 +32,7 @@ def curve(context: typer.Context, job: JobArgument, server: ServerOption = None,
         return
     if found is None or not epochs:
         ended = found is not None and found.state in FINAL_STATES
-        raise fail(f"{job} has finished no epoch" + ("" if ended else " yet"), ExitCode.GOOD)
+        raise fail(f"{job} has finished no epoch" + ("" if ended else " yet"), ExitCode.REFUSED)
     from trana.client.command.charts import draw_curves
     from trana.client.command.live import describe_epoch
     from trana.client.command.printing import console, show
