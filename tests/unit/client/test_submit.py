@@ -1,6 +1,7 @@
 """`trana submit`: what it sends, and what it waits for."""
 
 import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,29 @@ def test_programs_that_submit_do_not_wait_for_the_check(
     checked(state=job_pb2.JOB_STATE_QUEUED, warnings=["many parameters"])
     assert "many" not in trana("submit", spec_file, *arguments).stdout
     assert [type(request).__name__ for request in service.requests] == ["CreateJobRequest"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--job-id", "cc", "--watch"), "cc may have been submitted: see `trana --server {} get cc`."),
+        ((), "The job may have been submitted: see `trana --server {} list`."),
+    ],
+)
+def test_ctrl_c_during_a_submission_says_how_to_find_out_what_became_of_it(
+    trana: Trana,
+    host: Any,
+    service: Any,
+    spec_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    monkeypatch.setattr(service, "_take", lambda *_: signal.raise_signal(signal.SIGINT))
+    result = trana("submit", spec_file, *arguments)
+    assert result.exit_code == ExitCode.INTERRUPTED
+    assert words.format(host.address) in result.stderr
+    assert result.stdout == ""
 
 
 def test_validate_only_submits_nothing(trana: Trana, service: Any, spec_file: Path) -> None:

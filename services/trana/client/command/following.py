@@ -101,6 +101,21 @@ def tell_how_to_go_on(job: str, settings: Settings) -> typer.Exit:
     return typer.Exit(ExitCode.INTERRUPTED)
 
 
+def tell_what_may_be(job: str | None, settings: Settings) -> typer.Exit:
+    """Says after Ctrl-C during a submission how to find out whether there is a job, and returns what to raise.
+
+    What was sent is on its way, and durable once it has arrived: nobody here knows whether it has.
+
+    Args:
+        job: The id that was asked for; None where the service was to make one.
+        settings: Of the command.
+    """
+    server = _server_option(settings)
+    seen = f"`trana{server} get {job}`" if job else f"`trana{server} list`"
+    typer.echo(f"\n{job or 'The job'} may have been submitted: see {seen}.", err=True)
+    return typer.Exit(ExitCode.INTERRUPTED)
+
+
 def _server_option(settings: Settings) -> str:
     """Writes the option that a command needs to speak to the same service; nothing for the usual one."""
     from trana.client.command.options import DEFAULT_SERVER

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trana.client.command.endings import exit_code_of
-from trana.client.command.following import conclude, find_logs, follow, tell_how_to_go_on
+from trana.client.command.following import conclude, find_logs, follow, tell_how_to_go_on, tell_what_may_be
 from trana.client.command.options import OutputOption, ServerOption, Settings, SpecArgument, examples, settings_of
 
 if TYPE_CHECKING:
@@ -93,8 +93,13 @@ def submit(
     )
     message = read_with_changes(spec, changes)
     with settings.client() as client:
-        with showing_upload() as on_upload:
-            job = client.submit(message, job_id=job_id, validate_only=validate_only, on_upload=on_upload)
+        try:
+            with showing_upload() as on_upload:
+                job = client.submit(message, job_id=job_id, validate_only=validate_only, on_upload=on_upload)
+        except KeyboardInterrupt:
+            if validate_only:
+                raise
+            raise tell_what_may_be(job_id, settings) from None
         if not watch or validate_only:
             _answer(job, settings, validate_only=validate_only)
             if not validate_only:
