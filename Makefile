@@ -56,7 +56,7 @@ bench: $(READY) ## Measure against what one would use instead
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
 
 .PHONY: bench-verdict
-bench-verdict: $(READY) ## Train hundreds of networks and score the verdict on the fit (half an hour; CURVES=stored: seconds)
+bench-verdict: $(READY) ## Train hundreds of networks and score the verdict on the fit (an hour; CURVES=stored: minutes)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.verdict $(if $(CURVES),--curves $(CURVES))
 
 .PHONY: check

@@ -20,6 +20,10 @@ from benchmarks.verdict.rules import RULES
 from benchmarks.verdict.scoring import Case, Score, score_with
 
 TRANA = tuple(RULES)[:2]
+_TITLES = {
+    "tuning": "The problems that the verdict was tuned on",
+    "held-out": "The problems that it was not tuned on: the figures that count",
+}
 
 
 def main() -> int:
@@ -30,21 +34,28 @@ def main() -> int:
     curves = [curve for curve in _curves(asked, parts) if curve.part in parts]
     if asked.save:
         save(curves, asked.save)
-    cases = [Case.of(curve) for curve in track(curves, "asking the oracle", console=screen)]
+    for part in parts:
+        _report(part, [curve for curve in curves if curve.part == part], asked, screen)
+    return 0
+
+
+def _report(part: str, curves: Sequence[Curve], asked: argparse.Namespace, screen: Console) -> None:
+    """Prints how the rules fare on one part of the corpus; not through rich, which would wrap a Markdown table."""
+    cases = [Case.of(curve) for curve in track(curves, f"asking the oracle, {part}", console=screen)]
     names = [name for name in RULES if asked.rule in name]
     scores = {name: _scores(name, cases, screen) for name in names}
-    # Not through rich: a Markdown table is not to be wrapped.
-    sys.stdout.write("\n\n".join([_described(cases), table(scores, bold=len(set(names) & set(TRANA)))]) + "\n")
+    sys.stdout.write(f"## {_TITLES[part]}\n\n{_described(cases)}\n\n")
+    sys.stdout.write(table(scores, bold=len(set(names) & set(TRANA))) + "\n")
     for name in (each for each in names if each in TRANA):
         sys.stdout.write(f"\nWhole curves, {name}:\n\n{confusion(scores[name])}\n")
     if asked.errors:
         sys.stdout.write("".join(f"\n{name}\n{_errors(scores[name], cases)}\n" for name in names))
-    return 0
+    sys.stdout.write("\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench-verdict", description=__doc__)
-    parser.add_argument("--part", choices=("held-out", "tuning", "all"), default="held-out")
+    parser.add_argument("--part", choices=("held-out", "tuning", "all"), default="all")
     parser.add_argument("--curves", default="", metavar="WHERE", help="'stored', or a folder; else all are trained")
     parser.add_argument("--train", type=Path, metavar="FOLDER", help="train what is missing there, and keep it")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the curves to one .npz")
