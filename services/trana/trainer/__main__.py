@@ -1,6 +1,7 @@
 """Trains a job without the service: `torchrun --nproc-per-node 2 -m trana.trainer job.yaml`."""
 
 import argparse
+import math
 import os
 import shutil
 import signal
@@ -166,7 +167,9 @@ class Printer:
 def _describe(fit: fit_pb2.FitVerdict) -> str:
     onset = f" since epoch {fit.onset_epoch}" if fit.onset_epoch else ""
     label = fit_pb2.FitLabel.Name(fit.label).removeprefix("FIT_LABEL_")
-    return f"fit: {label}{onset} (confidence {fit.confidence:.2f}, as of epoch {fit.epoch})"
+    # Rounded down: 0.7499 does not end a training that 0.75 ends.
+    confidence = math.floor(100 * fit.confidence + 1e-9) / 100
+    return f"fit: {label}{onset} (confidence {confidence:.2f}, as of epoch {fit.epoch})"
 
 
 _REASONS = {

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trana.trainer.fit import FitTracker, should_stop
+from trana.trainer.fit import FitTracker, should_stop, why_it_goes_on
 from trana.trainer.group import on_rank0
 from trana.trainer.pairing import Losses, Pairing
 from trana.trainer.place import Place
@@ -54,6 +54,7 @@ class Judge:
 
     def __init__(self, spec: training_pb2.TrainingSpec, place: Place, sizes: Sizes) -> None:
         self._rule = spec.early_stopping
+        self._epochs = spec.epochs
         self._place = place
         # What the verdict then advises is done.
         self._stops_early = spec.HasField("early_stopping")
@@ -125,13 +126,27 @@ class Judge:
             self._add(epoch)
 
     def _worded(self, verdict: fit_pb2.FitVerdict) -> fit_pb2.FitVerdict:
-        """The verdict without the advice that is followed already."""
+        """The verdict without the advice that is followed already, and why it ends nothing where it is to."""
         if not self._stops_early:
             return verdict
+        if reason := self._why_it_goes_on(verdict):
+            verdict.evidence.append(reason)
         kept = [piece for piece in verdict.advice if piece.remedy != fit_pb2.FIT_REMEDY_EARLY_STOPPING]
         del verdict.advice[:]
         verdict.advice.extend(kept)
         return verdict
+
+    def _why_it_goes_on(self, verdict: fit_pb2.FitVerdict) -> str:
+        if self._rule.by != training_pb2.STOPPING_RULE_VERDICT:
+            return ""
+        if not should_stop(verdict):
+            return why_it_goes_on(verdict)
+        if verdict.epoch <= self._rule.start_from_epoch:
+            return f"Early stopping by the verdict begins after epoch {self._rule.start_from_epoch:,}, as the job asks."
+        if verdict.epoch == self._epochs:
+            # Had it been so before, it would have ended the training: next to a round number this is worth a word.
+            return "The verdict became sure enough to end the training with the last of its epochs."
+        return ""
 
     def _add(self, epoch: epoch_pb2.Epoch) -> fit_pb2.FitVerdict:
         return self._tracker.add(

@@ -156,7 +156,9 @@ class _StoppingRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stopping
     STOPPING_RULE_PATIENCE: _StoppingRule.ValueType  # 1
     """So many epochs without improvement."""
     STOPPING_RULE_VERDICT: _StoppingRule.ValueType  # 2
-    """A confident verdict that the network overfits."""
+    """A confident verdict that the network overfits: the training ends after the first epoch whose verdict is OVERFITTING
+    with a confidence of at least 0.75, once 12 epochs have passed since the best one.
+    """
 
 class StoppingRule(_StoppingRule, metaclass=_StoppingRuleEnumTypeWrapper):
     """Which rule stops a training early."""
@@ -166,7 +168,9 @@ STOPPING_RULE_UNSPECIFIED: StoppingRule.ValueType  # 0
 STOPPING_RULE_PATIENCE: StoppingRule.ValueType  # 1
 """So many epochs without improvement."""
 STOPPING_RULE_VERDICT: StoppingRule.ValueType  # 2
-"""A confident verdict that the network overfits."""
+"""A confident verdict that the network overfits: the training ends after the first epoch whose verdict is OVERFITTING
+with a confidence of at least 0.75, once 12 epochs have passed since the best one.
+"""
 Global___StoppingRule: _TypeAlias = StoppingRule  # noqa: Y015
 
 @_typing.final
@@ -1612,7 +1616,10 @@ class EarlyStopping(_message.Message):
     start_from_epoch: _builtins.int
     """Optional. Epochs before which the rule does not count."""
     by: Global___StoppingRule.ValueType
-    """Optional. Which rule; PATIENCE where unset."""
+    """Optional. Which rule; PATIENCE where unset. By VERDICT, a training ends after the first epoch beyond start_from_epoch
+    whose verdict is OVERFITTING with a confidence (FitVerdict.confidence, not rounded) of at least 0.75, once 12 epochs
+    have passed since the best one. What it still waits for is the last of FitVerdict.evidence.
+    """
     def __init__(
         self,
         *,

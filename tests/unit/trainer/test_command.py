@@ -52,8 +52,8 @@ def test_each_epoch_and_the_result_are_a_line(job: Path, tmp_path: Path, capsys:
 
 def test_verdict_is_told_when_it_changes_and_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tell = Printer(3, tmp_path, attempt=1)
-    good = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_GOOD_FIT, epoch=2, confidence=0.8)
-    over = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, epoch=3, onset_epoch=2, confidence=0.954)
+    good = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_GOOD_FIT, epoch=2, confidence=0.8099)
+    over = fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, epoch=3, onset_epoch=2, confidence=0.9549)
     over.evidence.extend(["It rose.", "It fell."])
     over.advice.add(text="Get more data.")
     over.advice.add(text="Get less network.")

@@ -85,6 +85,23 @@ def should_stop(verdict: fit_pb2.FitVerdict) -> bool:
     return verdict.label == fit_pb2.FIT_LABEL_OVERFITTING and is_sure
 
 
+def why_it_goes_on(verdict: fit_pb2.FitVerdict) -> str:
+    """What a training that is to end by its verdict waits for; empty where it overfits not, or ends now.
+
+    Args:
+        verdict: The latest of the training.
+    """
+    if verdict.label != fit_pb2.FIT_LABEL_OVERFITTING or should_stop(verdict):
+        return ""
+    # Rounded down, for 0.7499 is not enough.
+    sure = math.floor(1000 * verdict.confidence) / 1000
+    return (
+        f"Early stopping by the verdict ends the training once the probability has reached {SURE:g} and {SETTLED} "
+        f"epochs have passed since the best one; the probability is {sure:.3f}, and {verdict.epochs_since_best:,} have "
+        "passed."
+    )
+
+
 def judge(curve: Curve, sizes: Sizes) -> fit_pb2.FitVerdict:
     """Judge curves that are arrays already.
 
