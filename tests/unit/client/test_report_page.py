@@ -1,14 +1,19 @@
 """The page from messages alone; how a browser shows it is tested in tests/integration/client/test_report.py."""
 
+import io
 import math
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from trana.client.report.charts import Chart, Line
-from trana.client.report.drawing import NARROW, SMALL, WIDE, draw
+from rich.console import Console
+from trana.client.command.charts import draw_curves
+from trana.client.report.charts import Chart, Line, Mark
+from trana.client.report.curves import learning_curve
+from trana.client.report.drawing import NARROW, SMALL, WIDE, Frame, draw
 from trana.client.report.layers import layer_rows
 from trana.client.report.material import Material
 from trana.client.report.page import render
@@ -246,6 +251,40 @@ def test_a_hole_in_a_curve_stays_a_hole(frame: object) -> None:
     assert path is not None
     assert path[1].count("M") == 3
     assert svg.count('class="dot val"') == 4
+
+
+@pytest.mark.parametrize(("train", "is_log"), [(1e-3, True), (0.1, False), (0.0, False)])
+def test_page_and_terminal_choose_the_same_scale(train: float, is_log: bool) -> None:
+    story = stories.make(lambda t: 1.0 if t == 1 else train, lambda t: 0.5, 9)
+    assert (learning_curve(story).scales[0] == "log") == is_log
+    console = Console(file=io.StringIO(), width=120)
+    with console.capture() as capture:
+        console.print(draw_curves(story.epochs, None, width=120, height=12))
+    assert ("(logarithmic)" in capture.get()) == is_log
+    drawing = draw(learning_curve(story), WIDE, is_log=is_log)
+    assert ("(logarithmic)" in drawing) == is_log
+
+
+@pytest.mark.parametrize("frame", [WIDE, NARROW])
+@pytest.mark.parametrize(
+    ("onset", "best"), [(25, 34), (25, 28), (2, 3), (57, 59), (30, 30), (40, 20), (1, 60), (0, 34)]
+)
+def test_no_mark_goes_through_the_words_at_another(frame: Frame, onset: int, best: int) -> None:
+    marks = [Mark("onset", onset, 0.5), Mark("best", best, 0.5)][not onset :]
+    chart = Chart("c", "t", "d", list(range(1, 61)), [Line("loss", "val", [0.5] * 60)], marks)
+    svg = ElementTree.fromstring(draw(chart, frame))  # noqa: S314 - our own
+    lines = [part.attrib for part in svg.iterfind(".//g/line")]
+    words = svg.findall(".//g/text")
+    assert [text.text for text in words] == [mark.label for mark in marks]
+    rows = {float(text.attrib["y"]) for text in words}
+    assert len(rows) == len(marks)
+    for text in words:
+        x, y, width = float(text.attrib["x"]), float(text.attrib["y"]), 7 * len(text.text or "")
+        left = x - width if text.attrib["text-anchor"] == "end" else x
+        assert 0 <= left <= left + width <= frame.width
+        for line in lines:
+            crosses = left < float(line["x1"]) < left + width and float(line["y1"]) < y - 1
+            assert not crosses, (text.text, line)
 
 
 def test_a_network_too_deep_for_a_page_is_summed_up() -> None:

@@ -8,11 +8,10 @@ from rich.console import Group
 from rich.text import Text
 
 from trana.client.command.progress import Best
+from trana.client.decades import spans_decades
 from trana.v1 import epoch_pb2
 
 _TRAINING, _VALIDATION, _BEST, _ONSET = "cyan", "orange", "green", "red"
-# Losses that differ by more are drawn on a logarithmic scale: on a linear one the end would be a flat line.
-_LOG_FROM_RATIO = 50
 _MIN_WIDTH, _MIN_HEIGHT = 30, 5
 # The library takes differences and powers of ten of what it draws: beyond these they are no numbers any more.
 _SMALLEST, _LARGEST = 1e-290, 1e290
@@ -94,8 +93,7 @@ def _finite(epochs: Sequence[epoch_pb2.Epoch]) -> list[float]:
 
 
 def _is_wide(epochs: Sequence[epoch_pb2.Epoch]) -> bool:
-    finite = _finite(epochs)
-    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > _LOG_FROM_RATIO
+    return spans_decades(_finite(epochs))
 
 
 def _settle(loss: float) -> float:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from trana.client.decades import spans_decades
 from trana.client.report.scales import Scale, fit_linear, fit_log, is_number, settle
 
-# Losses that differ by more are first shown on a logarithmic scale, as in the terminal; by less, a switch is no use.
-_LOG_FROM_RATIO, _SWITCH_FROM_RATIO = 50, 8
+# Of losses that differ by less a switch between the scales is no use.
+_SWITCH_FROM_RATIO = 8
 
 Kind = Literal["train", "val", "one"]
 ScaleName = Literal["linear", "log"]
@@ -65,17 +66,15 @@ class Chart:
     @property
     def numbers(self) -> list[float]:
         """Every value that can be drawn, as the axes hold it."""
-        return _numbers(self.lines)
+        return [settle(value) for line in self.lines for value in line.values if is_number(value)]
 
     @property
     def scales(self) -> list[ScaleName]:
         """The scales that show something of it, the one to begin with first."""
         numbers = self.numbers
-        if not numbers or min(numbers) <= 0 or _ratio(numbers) < _SWITCH_FROM_RATIO:
+        if not numbers or min(numbers) <= 0 or max(numbers) / min(numbers) < _SWITCH_FROM_RATIO:
             return ["linear"]
-        # Training loss near 0 is no reason: on a logarithmic scale the rise of validation loss hardly shows.
-        judged = _numbers([line for line in self.lines if line.kind == "val"])
-        return ["log", "linear"] if _ratio(judged or numbers) > _LOG_FROM_RATIO else ["linear", "log"]
+        return ["log", "linear"] if spans_decades(numbers) else ["linear", "log"]
 
     def vertical(self, begin: float, end: float, *, is_log: bool) -> Scale:
         """Returns the axis of the values."""
@@ -96,11 +95,3 @@ class Chart:
         text = json.dumps({"epochs": list(self.epochs), "lines": lines, "errors": errors}, separators=(",", ":"))
         # Inside a script element nothing may look like the end of it.
         return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _numbers(lines: Sequence[Line]) -> list[float]:
-    return [settle(value) for line in lines for value in line.values if is_number(value)]
-
-
-def _ratio(numbers: Sequence[float]) -> float:
-    return max(numbers) / min(numbers)

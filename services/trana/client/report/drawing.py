@@ -13,6 +13,17 @@ _DOTS_UP_TO = 40
 # So many that a thick line would fill the space between its ups and downs.
 _DENSE_FROM = 180
 _LINE_OF_TEXT = 16
+# Of the words at marks: a wide character, the distance from the line, and how far that rises beside them.
+_CHARACTER, _LABEL_GAP, _LABEL_RISE = 7.2, 6, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Where the words at a mark stand, and which of their ends lies there: `start` or `end`."""
+
+    x: float
+    y: float
+    anchor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,9 @@ def _axes(frame: Frame, across: Scale, up: Scale, epochs: Sequence[int]) -> Iter
         y = up.place(value)
         yield _element("line", class_="grid", x1=left, x2=right, y1=y, y2=y)
         yield _element("text", label, class_="tick", x=left - 8, y=y + 4, text_anchor="end")
+    if up.is_log and frame.has_labels:
+        # Above the labels of the marks; on paper no switch tells.
+        yield _element("text", "(logarithmic)", class_="tick", x=0, y=frame.top - 2 * _LINE_OF_TEXT)
     yield _element("line", class_="axis", x1=left, x2=right, y1=bottom, y2=bottom)
     for epoch in epochs:
         x = across.place(epoch)
@@ -155,21 +169,44 @@ def _dots(epochs: Sequence[int], line: Line, across: Scale, up: Scale) -> Iterat
 def _marks(marks: Sequence[Mark], frame: Frame, across: Scale, up: Scale) -> Iterator[Element]:
     """Marks epochs by a line and a sign; those of the best lie over those of the onset, and leave them in sight."""
     onset = next((mark.epoch for mark in marks if mark.kind == "onset"), None)
-    for row, mark in enumerate(sorted(marks, key=lambda mark: mark.kind == "best")):
+    labels = _labels(marks, frame, across) if frame.has_labels else {}
+    for mark in sorted(marks, key=lambda mark: mark.kind == "best"):
         x = across.place(mark.epoch)
-        top = frame.top - (_LINE_OF_TEXT * row + 6 if frame.has_labels else 0)
+        top = labels[mark.kind].y - _LABEL_RISE if labels else frame.top
         group = _element("g", class_=f"mark {mark.kind}", data_epoch=mark.epoch)
         if mark.kind == "onset" or mark.epoch != onset:
             # Of the same epoch one line is enough: two would make one of a colour that means nothing.
             group.append(_element("line", x1=x, x2=x, y1=top, y2=frame.height - frame.bottom))
         if is_number(mark.value) and up.low <= mark.value <= up.high:
             group.append(_sign(mark, x, up.place(mark.value)))
-        if frame.has_labels:
-            # Near the right edge the words stand before the line.
-            before = x > frame.left + 0.7 * (frame.width - frame.left - frame.right)
-            x_text, anchor = (x - 6, "end") if before else (x + 6, "start")
-            group.append(_element("text", mark.label, x=x_text, y=top + 6, text_anchor=anchor))
         yield group
+    # Over the lines of all marks.
+    for mark in marks if labels else ():
+        label = labels[mark.kind]
+        group = _element("g", class_=f"mark {mark.kind}")
+        group.append(_element("text", mark.label, x=label.x, y=label.y, text_anchor=label.anchor))
+        yield group
+
+
+def _labels(marks: Sequence[Mark], frame: Frame, across: Scale) -> dict[str, Label]:
+    """Places what marks mean above the plot, on two rows, so that no line of a mark goes through words.
+
+    Words stand on the outer sides of two lines. Where there is no room for that, those which reach over the other
+    line stand on the upper row, and the other line begins below them.
+    """
+    placed: dict[str, Label] = {}
+    ordered = sorted(marks, key=lambda mark: (mark.epoch, mark.kind == "best"))
+    is_upper = False
+    for mark in ordered:
+        x, width = across.place(mark.epoch), _CHARACTER * len(mark.label) + _LABEL_GAP
+        is_left = mark is ordered[0] and len(ordered) > 1
+        before = x - width > 0 if is_left else x + width > frame.width
+        # Of the left one: its words reach over the right line. Of the right one: the upper row is free.
+        is_upper = not before if is_left else not is_upper and len(ordered) > 1
+        row = 1 if is_upper else 0
+        x_text, anchor = (x - _LABEL_GAP, "end") if before else (x + _LABEL_GAP, "start")
+        placed[mark.kind] = Label(x_text, frame.top - _LINE_OF_TEXT * row, anchor)
+    return placed
 
 
 def _sign(mark: Mark, x: float, y: float) -> Element:
