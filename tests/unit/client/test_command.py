@@ -9,9 +9,10 @@ import grpc
 import pytest
 import typer
 from rich.text import Text
+from trana.client import Client
 from trana.client.command.app import app
 from trana.jobs.settings import Settings
-from trana.v1 import cause_pb2, checkpoint_pb2, event_pb2, job_pb2
+from trana.v1 import cause_pb2, checkpoint_pb2, event_pb2, job_pb2, job_service_pb2
 from unit.client.conftest import Trana
 
 GOOD, JOB_FAILED, WRONG_USAGE, REFUSED, UNREACHABLE, JOB_CANCELLED = 0, 1, 2, 3, 4, 5
@@ -224,6 +225,24 @@ def test_watching_in_json_writes_an_object_on_each_line(trana: Trana) -> None:
     assert [document.get("event", {}).get("sequence") for document in documents] == [None, "1", "2", "3", "4", "5"]
     assert documents[-1]["job"]["state"] == "JOB_STATE_SUCCEEDED"
     assert documents[1]["event"]["epoch"]["val_loss"] == pytest.approx(0.3)
+
+
+def test_watching_on_a_terminal_begins_with_how_things_are(
+    trana: Trana, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.events.append(event_pb2.Event(sequence=6, warning=event_pb2.Warning(message="many parameters")))
+    found = service.job(5)
+    found.sequence, found.warnings[:] = 5, ["many parameters"]
+    monkeypatch.setattr(Client, "get", lambda *_: found)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    view = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", trana("watch", "iris").stdout)
+    [asked] = [request for request in service.requests if isinstance(request, job_service_pb2.WatchJobRequest)]
+    assert asked.after_sequence == 5
+    # The curve that was made before is there from the first.
+    first = view[: view.index("epoch 5  training")]
+    assert "many parameters" in first
+    assert "best: epoch 3" in first
+    assert "epoch 1  training" not in view
 
 
 def test_watching_can_go_on_behind_an_event(trana: Trana) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,7 +159,7 @@ def test_a_list_has_a_column_for_the_fit() -> None:
 def test_a_line_tells_a_verdict_that_has_changed_and_a_warning() -> None:
     job = stories.overfitting().job
     line = line_of(response(job, event_pb2.Event(fit=job.fit)))
-    assert "epoch 44  OVERFITTING since epoch 15 (probability 0.93): Validation loss has risen 39 %" in line
+    assert "epoch 44  OVERFITTING since epoch 15 (probability 0.93): Smoothed validation loss has risen 39 %" in line
     warned = event_pb2.Event(warning=event_pb2.Warning(message="too few\nsamples"))
     assert line_of(response(job, warned)).endswith("digits-too-large  WARNING  too few samples")
 
@@ -171,7 +172,7 @@ def test_the_live_view_has_the_verdict_on_a_row_and_the_change_above_it() -> Non
         progress.add(response(story.job, event_pb2.Event(epoch=epoch)))
     view = write(80, LiveView(progress))
     assert len(view) <= 24
-    assert view[-1].startswith("OVERFITTING since epoch 15 (probability 0.93): Validation loss")
+    assert view[-1].startswith("OVERFITTING since epoch 15 (probability 0.93): Smoothed validation loss")
     assert view[-1].endswith("…")
     above = write(80, notice(response(story.job, event_pb2.Event(fit=story.job.fit))))
     assert above[0][10:].startswith("epoch 44  OVERFITTING")
@@ -228,12 +229,17 @@ def test_curve_marks_the_onset_and_says_the_verdict(trana: Trana, judged: fit_pb
 
 @pytest.mark.parametrize("live", ["", "1"])
 def test_watching_tells_a_verdict_when_it_changes_a_warning_and_both_at_the_end(
-    trana: Trana, service: Any, judged: fit_pb2.FitVerdict, monkeypatch: pytest.MonkeyPatch, live: str
+    trana: Trana,
+    service: Any,
+    spec_file: Path,
+    judged: fit_pb2.FitVerdict,
+    monkeypatch: pytest.MonkeyPatch,
+    live: str,
 ) -> None:
     service.events[2] = event_pb2.Event(sequence=3, warning=event_pb2.Warning(message="too few samples"))
     service.events[3] = event_pb2.Event(sequence=4, fit=judged)
     monkeypatch.setenv("FORCE_COLOR", live)
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", trana("watch", "iris").stdout)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", trana("submit", spec_file, "--watch").stdout)
     assert re.search(r"\d\d:\d\d:\d\d  (iris  )?WARNING  too few samples", text)
     assert re.search(r"\d\d:\d\d:\d\d  (iris  )?epoch 4  OVERFITTING since epoch 4: It rises", text)
     assert "verdict               OVERFITTING since epoch 4" in text

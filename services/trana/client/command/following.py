@@ -150,10 +150,17 @@ def _follow_live(client: "Client", job: "job_pb2.Job") -> "job_pb2.Job":
     from trana.client.command.live import LiveView, notice
     from trana.client.command.printing import console
     from trana.client.command.progress import Progress
+    from trana.client.command.verdicts import warning_text
+    from trana.client.watching import FINAL_STATES
 
-    progress = Progress(job)
-    with Live(LiveView(progress), console=console(), refresh_per_second=5, vertical_overflow="crop") as live:
-        for response in client.watch(job.name, on_break=progress.interrupt):
+    # How things are now comes first: thousands of epochs, one by one, would look as if they were made just then.
+    progress = Progress(job, client.epochs(job.name) if job.epoch else ())
+    out = console()
+    # The summary of one that has ended has them.
+    for message in job.warnings if job.state not in FINAL_STATES else ():
+        out.print(warning_text(message))
+    with Live(LiveView(progress), console=out, refresh_per_second=5, vertical_overflow="crop") as live:
+        for response in client.watch(job.name, after_sequence=job.sequence, on_break=progress.interrupt):
             progress.add(response)
             news = notice(response)
             if news is not None:

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trana.v1 import epoch_pb2, job_pb2, job_service_pb2
@@ -20,10 +21,11 @@ class Best:
 class Progress:
     """A job and its epochs as they came. Written by one thread, read by the one that draws."""
 
-    def __init__(self, job: job_pb2.Job) -> None:
+    def __init__(self, job: job_pb2.Job, epochs: Iterable[epoch_pb2.Epoch] = ()) -> None:
+        """Begins with a job as it is, and the epochs that it has made."""
         self._lock = threading.Lock()
         self._job = job
-        self._epochs: dict[int, epoch_pb2.Epoch] = {}
+        self._epochs = {epoch.epoch: epoch for epoch in epochs}
         self._notice = ""
 
     def add(self, response: job_service_pb2.WatchJobResponse) -> None:

@@ -28,7 +28,8 @@ def watch(
     """Watch a job to its end: progress, losses, and what it waits for.
 
     Ctrl-C ends the watching, not the job. A service that restarts is waited for, and no event is missed.
-    In a pipe each epoch is a line; with -o json each line is a JSON object.
+    A terminal shows how things are, and what comes. In a pipe each epoch is a line, from the first;
+    with -o json each event is, as a JSON object.
     """
     settings = settings_of(context, server, output)
     with settings.client() as client:
