@@ -40,4 +40,8 @@ def _capacity(training: training_pb2.TrainingSpec, dataset: Dataset) -> str:
     if not training.HasField("network"):
         return ""
     # That the layers fit the samples was found when these were loaded.
-    return warn_of_capacity(count_parameters(training.network, dataset.input_shape) or 0, len(dataset.train))
+    return warn_of_capacity(
+        count_parameters(training.network, dataset.input_shape) or 0,
+        len(dataset.train),
+        stops_early=training.HasField("early_stopping"),
+    )

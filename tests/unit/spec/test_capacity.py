@@ -1,5 +1,5 @@
 import pytest
-from trana.spec.capacity import warn_of_capacity
+from trana.spec.capacity import for_each, warn_of_capacity
 
 
 @pytest.mark.parametrize(("num_parameters", "num_train"), [(0, 0), (5, 0), (0, 5), (2, 5), (49, 5), (9_999, 1_000)])
@@ -20,3 +20,20 @@ def test_network_far_larger_than_its_data_is_warned_of_with_what_to_do(
     text = warn_of_capacity(num_parameters, num_train)
     assert told in text
     assert "dropout" in text
+    assert "early_stopping: {by: VERDICT}" in text
+
+
+def test_a_job_that_stops_early_is_not_told_to() -> None:
+    text = warn_of_capacity(50, 5, stops_early=True)
+    assert text.endswith("or get more data")
+    assert "early_stopping" not in text
+
+
+@pytest.mark.parametrize(
+    ("num_parameters", "num_train", "told"),
+    [(7, 5, "1.4 for each"), (301_066, 60, "5,018 for each"), (60, 5, "12 for each")],
+)
+def test_parameters_for_each_sample_are_told_to_the_digits_that_count(
+    num_parameters: int, num_train: int, told: str
+) -> None:
+    assert for_each(num_parameters, num_train) == told

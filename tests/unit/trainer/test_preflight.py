@@ -33,6 +33,9 @@ def test_network_far_larger_than_its_data_is_warned_of(tmp_path: Path) -> None:
     spec.dataset.split.fractions.validation = 0.2
     (warning,) = check(spec.SerializeToString())
     assert "226 parameters for 16 training samples, 14 for each" in warning
+    assert "write early_stopping" in warning
+    spec.early_stopping.by = training_pb2.STOPPING_RULE_VERDICT
+    assert "early_stopping" not in check(spec.SerializeToString())[0]
     assert check(_spec(path).SerializeToString()) == ()
 
 

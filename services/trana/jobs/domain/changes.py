@@ -215,7 +215,8 @@ def _first_step(change: Change, report: Report, *, now: datetime) -> Change:
     attempt = replace(change.attempt, first_step_time=when)
     change = replace(change, record=record, attempt=attempt, layers=tuple(step.layers) or change.layers)
     # Known here for every network; of a declared one the check said it, perhaps of another number of samples.
-    warning = warn_of_capacity(step.num_parameters, step.num_train)
+    stops_early = record.spec.training.HasField("early_stopping")
+    warning = warn_of_capacity(step.num_parameters, step.num_train, stops_early=stops_early)
     said = {_kind(earlier) for earlier in record.warnings}
     return _warned(change, [warning] if warning and _kind(warning) not in said else [], now=now)
 
