@@ -109,7 +109,7 @@ def test_the_verdict_stands_at_the_top_in_words(open_page: Open) -> None:
     browser = open_page(stories.overfitting())
     assert browser.find_element(By.ID, "verdict").text == "It overfits since epoch 15."
     text = browser.find_element(By.CSS_SELECTOR, ".verdict").text
-    assert "Validation loss has risen 39 %" in text
+    assert "Smoothed validation loss has risen 39 %" in text
     assert "A smaller network. Take a smaller network: 85,002 parameters" in text
     assert "overfits" not in open_page(stories.good()).find_element(By.TAG_NAME, "main").text
 

@@ -97,29 +97,29 @@ def overfitting() -> Material:
             slopes=fit_pb2.FitSlopes(train=-0.0015, val=0.0115),
             confidence=0.93,
             evidence=[
-                "Validation loss has risen 39 % (0.6832 to 0.9502) since epoch 17, while training loss went on falling "
-                "from 0.08267 to 0.005165.",
+                "Smoothed validation loss has risen 39 % (0.6832 to 0.9502) since epoch 17, the best one (it had "
+                "hardly fallen since epoch 15), while smoothed training loss went on falling from 0.08267 to 0.005165.",
                 "The rise is 5.7 paired standard errors over 270 validation samples: not chance.",
                 "The rise is about 30 times what the loss jumps from epoch to epoch; of two epochs since the turn the "
                 "later one is the worse in 98 % (Kendall's test).",
-                "Validation loss is about 180 times training loss.",
+                "Smoothed validation loss is about 180 times training loss.",
             ],
             advice=[
                 fit_pb2.FitAdvice(
                     remedy=fit_pb2.FIT_REMEDY_SMALLER_NETWORK,
-                    text="Take a smaller network: 85,002 parameters for 60 training samples, 1,416.7 for each, can "
+                    text="Take a smaller network: 85,002 parameters for 60 training samples, 1,417 for each, can "
                     "repeat them instead of learning from them.",
                 ),
                 fit_pb2.FitAdvice(
                     remedy=fit_pb2.FIT_REMEDY_EARLY_STOPPING,
-                    text="Stop early, by `early_stopping: {by: VERDICT}`: from epoch 15 on, nothing worth having was "
-                    "gained. The 27 epochs after the best one, epoch 17, took 61 % of the training (11.3 seconds) and "
-                    "made it worse. The checkpoint with the best validation loss is kept.",
+                    text="Stop early, by `early_stopping: {by: VERDICT}`: little was gained after epoch 15, and "
+                    "nothing after epoch 17, the best one: the 27 epochs since then took 61 % of the training (11.3 "
+                    "seconds) and made it worse. The checkpoint with the best validation loss is kept.",
                 ),
                 fit_pb2.FitAdvice(
                     remedy=fit_pb2.FIT_REMEDY_MORE_DATA,
-                    text="Gather more than 60 training samples: the gap between validation and training loss, 0.9451, "
-                    "is 99 % of validation loss, and more samples narrow it most surely.",
+                    text="Gather more than 60 training samples: the gap between smoothed validation and training "
+                    "loss, 0.9451, is 99 % of validation loss, and more samples narrow it most surely.",
                 ),
                 fit_pb2.FitAdvice(
                     remedy=fit_pb2.FIT_REMEDY_WEIGHT_DECAY,
@@ -159,7 +159,7 @@ def good() -> Material:
             best_epoch=28,
             gap=0.041,
             confidence=0.8,
-            evidence=["Validation loss is at its lowest, 0.0896, and has levelled off."],
+            evidence=["Smoothed validation loss is at its lowest, 0.0896, and has levelled off."],
             epochs_since_best=2,
             wasted_seconds=0.84,
             wasted_share=0.067,

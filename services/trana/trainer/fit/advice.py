@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trana.spec.capacity import for_each
 from trana.trainer.fit.curve import Curve
 from trana.trainer.fit.evidence import counted, number, promised
 from trana.trainer.fit.finding import Case
@@ -67,22 +68,25 @@ def _against_overfitting(case: Case) -> Iterator[Advice]:
     yield Advice(0.5 + 0.5 * case.spent.share, fit_pb2.FIT_REMEDY_EARLY_STOPPING, _stop_text(case))
     if load is not None and load > 1:
         weight = min(1.0, 0.75 + 0.15 * math.log10(load / MANY_PARAMETERS))
-        yield Advice(weight, fit_pb2.FIT_REMEDY_SMALLER_NETWORK, _smaller_text(case, load))
+        yield Advice(weight, fit_pb2.FIT_REMEDY_SMALLER_NETWORK, _smaller_text(case))
     yield Advice(0.4 + 0.4 * gap, fit_pb2.FIT_REMEDY_MORE_DATA, _data_text(case, gap))
     yield from _regularisers(load, gap)
 
 
 def _stop_text(case: Case) -> str:
     spent, turn = case.spent, case.finding.turn
-    onset = case.epoch(turn.onset) if turn else 0
+    onset, best = case.epoch(turn.onset) if turn else 0, spent.best + 1
     seconds = f" ({_duration(spent.seconds)})" if spent.seconds else ""
+    # The onset comes before the best epoch where the bottom of the valley is flat: not all after it was for nothing.
+    gained = f"little was gained after epoch {onset:,}, and nothing" if onset < best else "nothing was gained"
     waste = (
-        f" The {counted(spent.epochs, 'epoch')} after the best one, epoch {spent.best + 1:,}, took "
+        f"{gained} after epoch {best:,}, the best one: the {counted(spent.epochs, 'epoch')} since then took "
         f"{100 * spent.share:.0f} % of the training{seconds} and made it worse."
     )
     return (
-        f"Stop early, by `early_stopping: {{by: VERDICT}}`: from epoch {onset:,} on, nothing worth having was gained."
-        f"{waste if spent.epochs else ''} The checkpoint with the best validation loss is kept."
+        "Stop early, by `early_stopping: {by: VERDICT}`: "
+        f"{waste if spent.epochs else f'little was gained after epoch {onset:,}.'} "
+        "The checkpoint with the best validation loss is kept."
     )
 
 
@@ -92,11 +96,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
-def _smaller_text(case: Case, load: float) -> str:
+def _smaller_text(case: Case) -> str:
     sizes = case.sizes
     return (
         f"Take a smaller network: {sizes.num_parameters:,} parameters for {sizes.num_train:,} training samples, "
-        f"{load:,.1f} for each, can repeat them instead of learning from them."
+        f"{for_each(sizes.num_parameters, sizes.num_train)}, can repeat them instead of learning from them."
     )
 
 
@@ -104,8 +108,9 @@ def _data_text(case: Case, gap: float) -> str:
     facts, count = case.finding.measures, case.sizes.num_train
     samples = f"more than {count:,} training samples" if count else "more training samples"
     return (
-        f"Gather {samples}: the gap between validation and training loss, {number(facts.level - facts.train_level)}, "
-        f"is {100 * gap:.0f} % of validation loss, and more samples narrow it most surely."
+        f"Gather {samples}: the gap between smoothed validation and training loss, "
+        f"{number(facts.level - facts.train_level)}, is {100 * gap:.0f} % of validation loss, and more samples "
+        "narrow it most surely."
     )
 
 
@@ -146,8 +151,8 @@ def _against_underfitting(case: Case) -> Iterator[Advice]:
         yield Advice(
             0.5 + few,
             fit_pb2.FIT_REMEDY_LARGER_NETWORK,
-            f"Take a larger network{size}: training loss, {number(facts.train_level)}, is about as high as validation "
-            f"loss, {number(facts.level)}; what it lacks is power, not samples.",
+            f"Take a larger network{size}: smoothed training loss, {number(facts.train_level)}, is about as high as "
+            f"validation loss, {number(facts.level)}; what it lacks is power, not samples.",
         )
 
 

@@ -109,8 +109,8 @@ def _label(
 
 def _doubt(facts: Measures, likely: float) -> str:
     return (
-        f"Validation loss is {facts.level:.4g}, above its lowest, {facts.lowest:.4g}; that may be overfitting or "
-        f"chance: the evidence makes it {100 * likely:.0f} % likely."
+        f"Smoothed validation loss is {facts.level:.4g}, above its lowest, {facts.lowest:.4g}; that may be "
+        f"overfitting or chance: the evidence makes it {100 * likely:.0f} % likely."
     )
 
 
@@ -118,7 +118,8 @@ def _unmoved(facts: Measures, learned: float) -> str:
     way = f"fallen by only {100 * learned:.1f} %" if learned >= 0 else f"risen by {-100 * learned:.1f} %"
     return (
         f"Training loss has {way} since epoch 1, from {facts.train_start:.4g} to "
-        f"{facts.train_level:.4g}: the network had learned before, or it does not learn at this learning rate."
+        f"{facts.train_level:.4g} (smoothed): the network had learned before, or it does not learn at this learning "
+        "rate."
     )
 
 

@@ -1,4 +1,8 @@
-"""What a verdict rests on, in plain words with numbers."""
+"""What a verdict rests on, in plain words with numbers.
+
+Losses are running medians, or medians of the last epochs: a sentence that quotes one says "smoothed", for beside it
+people read those of single epochs.
+"""
 
 from __future__ import annotations
 
@@ -65,12 +69,19 @@ def _risen(case: Case) -> str:
     if turn is not None and exact:
         lowest, at, train = turn.lowest, turn.lowest_at, turn.train
     # The lowest of means over blocks may lie far from the onset and the best epoch that are told beside it.
-    what, about = ("Validation loss", "") if exact else ("Smoothed validation loss", "about ")
+    since = _since(case, at, onset=turn.onset if turn else at) if exact else f"about epoch {case.epoch(at):,}"
     return (
-        f"{what} has risen {_relative(facts.level, lowest)} ({number(lowest)} to {number(facts.level)}) since "
-        f"{about}epoch {case.epoch(at):,}, while training loss went on falling from {number(train)} to "
+        f"Smoothed validation loss has risen {_relative(facts.level, lowest)} ({number(lowest)} to "
+        f"{number(facts.level)}) since {since}, while smoothed training loss went on falling from {number(train)} to "
         f"{number(facts.train_level)}."
     )
+
+
+def _since(case: Case, at: int, *, onset: int) -> str:
+    """Names the epoch, and what it has to do with the two others that are told beside it: the best, and the onset."""
+    is_best = case.skipped + at == case.spent.best
+    flat = f" (it had hardly fallen since epoch {case.epoch(onset):,})" if onset < at else ""
+    return f"epoch {case.epoch(at):,}, {'the best one' if is_best else 'its lowest'}{flat}"
 
 
 def _relative(now: float, before: float) -> str:
@@ -99,7 +110,7 @@ def _chance(case: Case) -> Iterator[str]:
 def _apart(case: Case) -> Iterator[str]:
     facts = case.finding.measures
     if facts.train_level > 0 and facts.level > 1.5 * facts.train_level:
-        yield f"Validation loss is {_times(facts.level / facts.train_level)} training loss."
+        yield f"Smoothed validation loss is {_times(facts.level / facts.train_level)} training loss."
 
 
 def _times(ratio: float) -> str:
@@ -110,7 +121,7 @@ def _times(ratio: float) -> str:
 
 def _unlearned(case: Case) -> Iterator[str]:
     facts = case.finding.measures
-    levels = f"training loss is at {number(facts.train_level)}, validation loss at {number(facts.level)}"
+    levels = f"smoothed training loss is at {number(facts.train_level)}, validation loss at {number(facts.level)}"
     if case.remaining:
         yield f"The network is still learning: {levels}; {counted(case.remaining, 'epoch')} of the training remain."
     else:
@@ -126,7 +137,7 @@ def promised(case: Case) -> str:
 def _diverged(case: Case) -> str:
     facts, least = case.finding.measures, float(case.curve.train.min())
     return (
-        f"Training loss has risen to {number(facts.train_level)} from its lowest, {number(least)} at epoch "
+        f"Training loss has risen to a smoothed {number(facts.train_level)} from its lowest, {number(least)} at epoch "
         f"{case.epoch(int(case.curve.train.argmin())):,}: what had been learned is lost."
     )
 
@@ -134,11 +145,9 @@ def _diverged(case: Case) -> str:
 def _settled(case: Case) -> str:
     facts = case.finding.measures
     if facts.level - facts.lowest <= AT_LOWEST * (facts.lowest - facts.zero):
-        return f"Validation loss is at its lowest, {number(facts.level)}, and has levelled off."
-    above = (
-        f"Validation loss is {number(facts.level)}, {_relative(facts.level, facts.lowest).removeprefix('by ')} above "
-        f"its lowest, {number(facts.lowest)}"
-    )
+        return f"Smoothed validation loss is at its lowest, {number(facts.level)}, and has levelled off."
+    far = _relative(facts.level, facts.lowest).removeprefix("by ")
+    above = f"Smoothed validation loss is {number(facts.level)}, {far} above its lowest, {number(facts.lowest)}"
     if facts.rise < 1:
         return f"{above}: no rise that counts."
     witness = "training loss and the trend do" if case.finding.paired is None else "the validation samples do"
@@ -149,6 +158,6 @@ def _harmless(case: Case) -> Iterator[str]:
     facts = case.finding.measures
     if 0 < facts.train_level < 0.2 * facts.level:
         yield (
-            f"Training loss has fallen far below it, to {number(facts.train_level)}: the network can repeat its "
-            "training samples, and that has done no harm."
+            f"Smoothed training loss has fallen far below it, to {number(facts.train_level)}: the network can repeat "
+            "its training samples, and that has done no harm."
         )
