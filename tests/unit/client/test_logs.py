@@ -100,6 +100,11 @@ def test_in_a_pipe_each_entry_is_a_plain_line(trana: Trana, service: Any) -> Non
     assert "\x1b" not in result.stdout
 
 
+def test_help_says_what_a_tail_is(trana: Trana) -> None:
+    text = " ".join(trana("logs", "--help").stdout.replace("│", " ").split())
+    assert "Where no rank wrote a line: the last N events." in text
+
+
 def test_options_become_the_request_and_json_is_an_object_on_each_line(trana: Trana, service: Any) -> None:
     options = ("-f", "--rank", "3", "--rank", "1", "--attempt", "2", "--tail", "9", "--no-events")
     result = trana("logs", "iris", *options, "-o", "json")

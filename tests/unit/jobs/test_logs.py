@@ -19,7 +19,7 @@ from trana.jobs.domain.attempt import AttemptKey
 from trana.v1 import job_service_pb2 as api
 from trana.v1.log_pb2 import LogEntry, LogPosition
 from unit.jobs.logged import LOST, OVER, Follower, Run, at, told
-from unit.jobs.records import epoch, first_step, spec
+from unit.jobs.records import best, epoch, first_step, spec
 from unit.jobs.served import Site, refused, serving
 
 
@@ -122,6 +122,24 @@ async def test_reading_goes_on_where_it_ended(run: Run) -> None:
             if entry.HasField("line"):
                 position.rank_positions[entry.line.rank] = entry.line.position
         assert await run.read(resume=position) == whole[seen:]
+
+
+@pytest.mark.parametrize("at_once", [2, 500])
+async def test_the_tail_of_ranks_that_wrote_nothing_is_the_last_events(
+    run: Run, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(log_streams, "EVENTS_AT_ONCE", at_once)
+    await run.site.report("a", first_step(), epoch(1, 0.5), best(1), epoch(2, 0.4), best(2))
+
+    async def tail(lines: int) -> list[str]:
+        entries = await run.read(tail_lines=lines)
+        # A checkpoint has no line of its own: its epoch says that it is the best.
+        return told(entry for entry in entries if not entry.event.HasField("checkpoint"))
+
+    assert await tail(0) == []
+    assert await tail(2) == ["epoch", "epoch"]
+    assert await tail(4) == ["STARTING", "RUNNING", "epoch", "epoch"]
+    assert await tail(50) == ["QUEUED", "STARTING", "RUNNING", "epoch", "epoch"]
 
 
 async def test_the_tail_is_the_last_lines_of_each_rank_and_the_events_since(run: Run) -> None:

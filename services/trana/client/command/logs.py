@@ -53,7 +53,8 @@ def logs(
             min=0,
             max=_MAX_TAIL,
             metavar="N",
-            help="Begin with the last N lines of each rank.",
+            help="Only the last N lines of each rank, and the events since the first of them. "
+            "Where no rank wrote a line: the last N events.",
             show_default=False,
         ),
     ] = None,

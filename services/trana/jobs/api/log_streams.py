@@ -203,9 +203,25 @@ class _Reading:
             lines = (source.entries[0] for source in self._logs.sources if source.entries)
             first = min((line.time.ToNanoseconds() for line in lines if line.HasField("time")), default=None)
             if first is None:
-                return max(0, self._record.sequence - self._request.tail_lines)
+                return max(await self._before(begin), await self._before_last(self._request.tail_lines))
             begin = max(begin, first)
         return await self._before(begin)
+
+    async def _before_last(self, number: int) -> int:
+        """The sequence number behind which so many events are; a checkpoint belongs to its epoch, and is not counted.
+
+        No reader shows a line for it.
+        """
+        begin = self._record.sequence
+        while begin and number:
+            at_once = min(EVENTS_AT_ONCE, begin)
+            events = await self._store.events(self._record.id, after=begin - at_once, limit=at_once)
+            begin -= at_once
+            for event in reversed(events):
+                number -= not event.HasField("checkpoint")
+                if not number:
+                    return event.sequence - 1
+        return begin
 
     async def _before(self, time: int) -> int:
         """The last sequence number before a time in nanoseconds: numbers have no gap, and times grow with them."""
