@@ -576,7 +576,8 @@ class Dataset(_message.Message):
     TARGET_KIND_FIELD_NUMBER: _builtins.int
     target: _builtins.str
     """Name of the column (CSV, Parquet), array (NPZ) or tensor (safetensors) to predict. Required but for images, whose
-    folder is their class.
+    folder is their class. No value may be missing: an empty one, NaN, and, where all others are numbers, the words nan,
+    NA, N/A, null and none in any case are refused. Among classes with names, such a word is a name like any other.
     """
     memory_limit_bytes: _builtins.int
     """Optional. Most bytes of the dataset that a worker holds in memory; a Parquet file that needs more is streamed.

@@ -16,6 +16,10 @@ _MAX_LISTED = 12
 _MAX_QUOTE = 60
 
 
+# What is written where a number is missing, in lower case: among numbers these are no names of a class.
+_NO_NUMBER = frozenset({"nan", "na", "n/a", "null", "none"})
+
+
 # Gives the columns (arrays, of an NPZ file) to read for the names of those that a file has.
 Choose = Callable[[list[str]], list[str]]
 
@@ -181,3 +185,8 @@ def quoted(value: object) -> str:
     """Writes a value as the file has it; of a long one the beginning."""
     text = str(value)
     return repr(text) if len(text) <= _MAX_QUOTE else f"{text[:_MAX_QUOTE]!r}..."
+
+
+def is_no_number(text: str) -> bool:
+    """Whether a text among numbers stands for one that is missing: `nan`, `NA` and the like."""
+    return text.strip().lstrip("+-").lower() in _NO_NUMBER

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from trana.trainer.data.source import Choose, Texts, at, listed, quoted, read_whole
+from trana.trainer.data.source import Choose, Texts, at, is_no_number, listed, quoted, read_whole
 from trana.trainer.errors import DataError, NotANumberError
 
 # What Python's "surrogateescape" makes of bytes that are not UTF-8.
@@ -65,7 +65,7 @@ class TableSource:
         """Returns a column as numbers."""
         column = self._column(name, missing=missing)
         if _is_text(column.type):
-            return self._parse(name, column)
+            return self._parse(name, column, missing=missing)
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             return np.asarray(column.to_numpy())
         try:
@@ -94,10 +94,11 @@ class TableSource:
 
     def is_class(self, name: str) -> bool:
         """Whether a column holds texts, booleans or whole numbers; those of a CSV file are written without a point."""
-        column = self._column(name, missing=False)
+        column = self._column(name, missing=True)
         if not _is_text(column.type):
             return not pa.types.is_floating(column.type)
-        texts = [text.strip() for text in pc.unique(column).to_pylist()]
+        # What is missing tells nothing; who reads the values says where one is.
+        texts = [text.strip() for text in pc.unique(column).to_pylist() if text and not is_no_number(text)]
         return not all(map(_is_number, texts)) or all(map(_WHOLE.fullmatch, texts))
 
     def _column(self, name: str, *, missing: bool) -> pa.ChunkedArray:
@@ -111,17 +112,18 @@ class TableSource:
             raise self.error(message, row=row, column=name)
         return column
 
-    def _parse(self, name: str, column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    def _parse(self, name: str, column: pa.ChunkedArray, *, missing: bool) -> np.ndarray[Any, Any]:
         """Makes numbers of texts one by one: the slow way, to find the value that is none."""
         values = np.full(len(column), math.nan)
         for row, text in enumerate(column.to_pylist()):
             if text is None:
                 continue
+            is_missing = missing and text.strip().lstrip("+-").lower() == "nan"
             try:
                 values[row] = float(text) if "_" not in text else math.nan
             except ValueError:
                 values[row] = math.nan
-            if math.isnan(values[row]):
+            if math.isnan(values[row]) and not is_missing:
                 raise NotANumberError(str(self.error(f"{quoted(text)} is not a number", row=row, column=name)))
         return values
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trana.trainer.data.features import finite
-from trana.trainer.data.source import File, Source, listed, quoted
+from trana.trainer.data.source import File, Source, Texts, is_no_number, listed, quoted
 from trana.trainer.data.splitting import NAMES, Rows, Split
 
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -43,10 +43,13 @@ def find_classes(file: File, split: Split, name: str, *, exact: bool) -> dict[st
     """
     texts: Counter[str] = Counter()
     for source in file.chunks([name]):
-        texts.update(source.texts(name)[split.rows_in("train", source)].tolist())
+        texts.update(_texts(source, name)[split.rows_in("train", source)].tolist())
         if len(texts) > _MAX_CLASSES:
             message = f"has more than {_MAX_CLASSES:,} different values, so it is no class; use mse, l1 or huber"
             raise file.error(message, column=name)
+    if not exact and (words := _missing_words(texts)):
+        for source in file.chunks([name]):
+            _refuse_missing(source, name, np.isin(_texts(source, name), words))
     if not exact and _looks_measured(texts):
         message = f"looks like a number, not a class ({len(texts):,} distinct values); use the loss mse, l1 or huber"
         raise file.error(message, column=name)
@@ -55,6 +58,33 @@ def find_classes(file: File, split: Split, name: str, *, exact: bool) -> dict[st
         message = f"all training samples have the one class {quoted(*classes)}, so there is nothing to tell apart"
         raise file.error(message, column=name)
     return classes
+
+
+def _texts(source: Source, name: str) -> Texts:
+    """Returns targets as texts; none is missing."""
+    texts = source.texts(name, missing=True)
+    _refuse_missing(source, name, texts == "")
+    return texts
+
+
+def _missing_words(texts: Iterable[str]) -> list[str]:
+    """Returns words for a missing number, where all else is numbers; among names, `NA` is one more."""
+    words, others = [], []
+    for text in texts:
+        (words if is_no_number(text) else others).append(text)
+    return words if words and all(_number(text) is not None for text in others) else []
+
+
+def _refuse_missing(source: Source, name: str, missing: np.ndarray[Any, Any]) -> None:
+    """Raises a DataError that names the first row whose target is missing, and how many more there are."""
+    count = int(np.count_nonzero(missing))
+    if count:
+        more = f" (and {count - 1:,} more)" if count > 1 else ""
+        message = (
+            f"the value is missing{more}: a sample without a target cannot be learned from; fill in or leave out such "
+            "rows (dataset.preprocessing.fill_missing fills features only)"
+        )
+        raise source.error(message, row=int(np.argmax(missing)), column=name)
 
 
 def _looks_measured(texts: Counter[str]) -> bool:
@@ -94,16 +124,19 @@ def encode(
     numbers = [_number(text) for text in classes]
     numeric = None not in numbers and not exact
     known: dict[_Key | None, int] = {key: index for index, key in enumerate(numbers if numeric else classes)}
-    texts, places, inverse = np.unique(source.texts(name)[rows], return_index=True, return_inverse=True)
+    given = _texts(source, name)
+    texts, places, inverse = np.unique(given[rows], return_index=True, return_inverse=True)
     codes = np.array([known.get(_number(text) if numeric else text, -1) for text in texts.tolist()], np.int64)
     if (codes < 0).any():
+        if numeric:
+            _refuse_missing(source, name, np.isin(given, [text for text in texts[codes < 0] if is_no_number(text)]))
         place = int(places[codes < 0].min())
         row = int(rows[place])
-        given = f"the class {quoted(texts[inverse[place]])}"
+        unknown = f"the class {quoted(texts[inverse[place]])}"
         if split is None:
-            raise source.error(f"the network does not know {given}, but {listed(classes)}", row=row, column=name)
+            raise source.error(f"the network does not know {unknown}, but {listed(classes)}", row=row, column=name)
         message = (
-            f"{given} is in the {NAMES[split.parts[source.start + row]]} split, but no training sample has it; "
+            f"{unknown} is in the {NAMES[split.parts[source.start + row]]} split, but no training sample has it; "
             "move one there (another split.fractions.seed may do), or leave the class out"
         )
         raise source.error(message, row=row, column=name)
@@ -116,7 +149,12 @@ def read_values(source: Source, rows: Rows, name: str) -> np.ndarray[Any, Any]:
     Raises:
         DataError: If one is missing, not a number or not finite.
     """
-    return finite(source, rows, name, source.numbers(name)[rows]).reshape(len(rows), -1)
+    given = source.numbers(name, missing=True)
+    missing = np.zeros(len(given), np.bool_)
+    # Only what is no number differs from itself. Of the rows asked for: another may be no sample of theirs.
+    missing[rows] = (given[rows] != given[rows]).reshape(len(rows), -1).any(axis=1)
+    _refuse_missing(source, name, missing)
+    return finite(source, rows, name, given[rows]).reshape(len(rows), -1)
 
 
 def canonical(text: str) -> str:
