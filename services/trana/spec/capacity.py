@@ -20,13 +20,12 @@ def warn_of_capacity(num_parameters: int, num_train: int, *, stops_early: bool =
     samples = "1 training sample" if num_train == 1 else f"{num_train:,} training samples"
     stop = "" if stops_early else ", and write early_stopping: {by: VERDICT} to end the training when it overfits"
     return (
-        f"the network has {num_parameters:,} parameters for {samples}, {for_each(num_parameters, num_train)}: it may "
+        f"the network has {num_parameters:,} parameters for {samples}, {for_each(num_parameters / num_train)}: it may "
         f"learn them by heart; take fewer or narrower layers, add dropout or weight decay, or get more data{stop}"
     )
 
 
-def for_each(num_parameters: int, num_train: int) -> str:
+def for_each(load: float) -> str:
     """Writes how many parameters there are for each sample: `1.4 for each`, `5,018 for each`."""
-    load = num_parameters / num_train
     # A tenth tells 1.4 from 1; of large ones it would be made up.
     return f"{load:,.1f} for each" if load < _FAR_MORE else f"{load:,.0f} for each"

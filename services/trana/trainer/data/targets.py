@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -67,12 +67,10 @@ def _texts(source: Source, name: str) -> Texts:
     return texts
 
 
-def _missing_words(texts: Iterable[str]) -> list[str]:
+def _missing_words(texts: Collection[str]) -> list[str]:
     """Returns words for a missing number, where all else is numbers; among names, `NA` is one more."""
-    words, others = [], []
-    for text in texts:
-        (words if is_no_number(text) else others).append(text)
-    return words if words and all(_number(text) is not None for text in others) else []
+    words = {text for text in texts if is_no_number(text)}
+    return sorted(words) if all(_number(text) is not None for text in texts if text not in words) else []
 
 
 def _refuse_missing(source: Source, name: str, missing: np.ndarray[Any, Any]) -> None:

@@ -68,7 +68,7 @@ def _against_overfitting(case: Case) -> Iterator[Advice]:
     yield Advice(0.5 + 0.5 * case.spent.share, fit_pb2.FIT_REMEDY_EARLY_STOPPING, _stop_text(case))
     if load is not None and load > 1:
         weight = min(1.0, 0.75 + 0.15 * math.log10(load / MANY_PARAMETERS))
-        yield Advice(weight, fit_pb2.FIT_REMEDY_SMALLER_NETWORK, _smaller_text(case))
+        yield Advice(weight, fit_pb2.FIT_REMEDY_SMALLER_NETWORK, _smaller_text(case, load))
     yield Advice(0.4 + 0.4 * gap, fit_pb2.FIT_REMEDY_MORE_DATA, _data_text(case, gap))
     yield from _regularisers(load, gap)
 
@@ -96,11 +96,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
-def _smaller_text(case: Case) -> str:
+def _smaller_text(case: Case, load: float) -> str:
     sizes = case.sizes
     return (
         f"Take a smaller network: {sizes.num_parameters:,} parameters for {sizes.num_train:,} training samples, "
-        f"{for_each(sizes.num_parameters, sizes.num_train)}, can repeat them instead of learning from them."
+        f"{for_each(load)}, can repeat them instead of learning from them."
     )
 
 
