@@ -1,8 +1,8 @@
 """Reads a job from YAML (of which JSON is a part) through protobuf's JSON mapping."""
 
-import difflib
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 from google.protobuf import json_format
 
 from trana.spec.locate import resolve_uris
+from trana.spec.naming import nearest, suggest
 from trana.v1 import job_pb2
 
 # What a gRPC message may hold.
@@ -19,6 +20,10 @@ MAX_DEPTH = 64
 # Values in a file: generous for 100,000 feature names, and a stop to YAML's aliases that multiply.
 MAX_VALUES = 150_000
 _MAX_QUOTE = 60
+# Wrong fields that are told at a time, as many as `validate` tells.
+_MAX_TOLD = 20
+# Enums whose values the documents write so; those of the others they write in lower case.
+_IN_UPPER_CASE = frozenset({"trana.v1.StoppingRule"})
 # The message whose fields are the user's.
 _FREE = "google.protobuf.Struct"
 
@@ -28,6 +33,10 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 class SpecError(ValueError):
     """A text that is no job; the message names file, line and field, and what would be right."""
+
+
+class _WrongField(SpecError):
+    """What is wrong with one field; those beside it can be read."""
 
 
 def read_job(path: Path | str) -> job_pb2.JobSpec:
@@ -92,6 +101,7 @@ class _Reader:
     def __init__(self, source: str) -> None:
         self._source = source
         self._values = 0
+        self._wrong_fields: list[str] = []
         self._loader: Any
 
     def read(self, text: str) -> Any:
@@ -108,7 +118,19 @@ class _Reader:
             raise SpecError(f"{self._source}: empty; a job has at least training and resources")
         if not isinstance(root, yaml.MappingNode):
             raise self._error("a job begins with field names, such as 'training:'", root.start_mark)
-        return self._message(root, job_pb2.JobSpec.DESCRIPTOR, "", 0)
+        job = self._message(root, job_pb2.JobSpec.DESCRIPTOR, "", 0)
+        if self._wrong_fields:
+            told, more = self._wrong_fields[:_MAX_TOLD], len(self._wrong_fields) - _MAX_TOLD
+            raise SpecError("\n".join(told + ([f"{self._source}: and {more:,} more such errors"] if more > 0 else [])))
+        return job
+
+    def _kept(self, read: Callable[[], Any]) -> Any:
+        """Returns what is read, or None where it is wrong: that is told with all else that is."""
+        try:
+            return read()
+        except _WrongField as error:
+            self._wrong_fields.append(str(error))
+            return None
 
     def _measure(self, text: str) -> None:
         """Refuses what is too deep before it becomes nodes: these are built by recursion, a crash in C."""
@@ -119,15 +141,18 @@ class _Reader:
                 raise self._error("too many values, or nested too deep, for a job", event.start_mark)
 
     def _error(self, problem: str, mark: Any) -> SpecError:
-        return SpecError(f"{self._source}{f', line {mark.line + 1}' if mark else ''}: {problem}")
+        return SpecError(self._located(problem, mark))
 
-    def _wrong(self, node: yaml.Node, path: str, problem: str) -> SpecError:
-        return self._error(f"{path}: {problem}", node.start_mark)
+    def _located(self, problem: str, mark: Any) -> str:
+        return f"{self._source}{f', line {mark.line + 1}' if mark else ''}: {problem}"
+
+    def _wrong(self, node: yaml.Node, path: str, problem: str) -> _WrongField:
+        return _WrongField(self._located(f"{path}: {problem}", node.start_mark))
 
     def _count(self, node: yaml.Node, path: str, depth: int) -> None:
         self._values += 1
         if self._values > MAX_VALUES or depth > MAX_DEPTH:
-            raise self._wrong(node, path, "too many values, or nested too deep, for a job")
+            raise self._error(f"{path}: too many values, or nested too deep, for a job", node.start_mark)
 
     def _message(self, node: yaml.Node, descriptor: Any, path: str, depth: int) -> dict[str, Any]:
         self._count(node, path, depth)
@@ -138,25 +163,38 @@ class _Reader:
         message: dict[str, Any] = {}
         chosen: dict[str, str] = {}
         for key, value in node.value:
-            field = self._field(key, descriptor, path)
-            name = _join(path, field.name)
-            if field.name in message:
-                raise self._wrong(key, name, "is given twice")
-            read = self._value(value, field, name, depth + 1)
-            if read is None:
-                continue
-            oneof = field.containing_oneof
-            if oneof is not None and chosen.setdefault(oneof.name, field.name) != field.name:
-                problem = f"only one of {chosen[oneof.name]} and {field.name} can be given"
-                raise self._wrong(key, path, problem)
-            message[field.name] = read
+            self._kept(functools.partial(self._entry, key, value, descriptor, path, depth, message, chosen))
         return message
+
+    def _entry(
+        self,
+        key: yaml.Node,
+        value: yaml.Node,
+        descriptor: Any,
+        path: str,
+        depth: int,
+        message: dict[str, Any],
+        chosen: dict[str, str],
+    ) -> None:
+        """Reads one field into a message, of whose choices `chosen` tells which were made."""
+        field = self._field(key, descriptor, path)
+        name = _join(path, field.name)
+        if field.name in message:
+            raise self._wrong(key, name, "is given twice")
+        read = self._value(value, field, name, depth + 1)
+        if read is None:
+            return
+        oneof = field.containing_oneof
+        if oneof is not None and chosen.setdefault(oneof.name, field.name) != field.name:
+            problem = f"only one of {chosen[oneof.name]} and {field.name} can be given"
+            raise self._wrong(key, path, problem)
+        message[field.name] = read
 
     def _field(self, key: yaml.Node, descriptor: Any, path: str) -> Any:
         name = str(key.value) if isinstance(key, yaml.ScalarNode) else "(not a name)"
         field = descriptor.fields_by_name.get(name) or descriptor.fields_by_camelcase_name.get(name)
         if field is None:
-            raise self._wrong(key, _join(path, name), f"there is no such field; {_suggest(name, descriptor)}")
+            raise self._wrong(key, _join(path, name), f"there is no such field; {suggest(name, descriptor)}")
         return field
 
     def _bare_name(self, node: yaml.ScalarNode, descriptor: Any, path: str) -> dict[str, Any]:
@@ -166,7 +204,7 @@ class _Reader:
         if name in choices:
             return {name: {}}
         if choices:
-            raise self._wrong(node, path, f"there is no {_quote(node)}; {_nearest(name, choices)}")
+            raise self._wrong(node, path, f"there is no {_quote(node)}; {nearest(name, choices)}")
         raise self._wrong(node, path, f"{_needs(descriptor)}, not {_quote(node)}")
 
     def _value(self, node: yaml.Node, field: Any, path: str, depth: int) -> Any:
@@ -180,7 +218,10 @@ class _Reader:
             return self._single(node, field, path, depth)
         if not isinstance(node, yaml.SequenceNode):
             raise self._wrong(node, path, "needs a list, with a line '- ...' for each item")
-        return [self._single(item, field, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
+        return [
+            self._kept(functools.partial(self._single, item, field, f"{path}[{index}]", depth + 1))
+            for index, item in enumerate(node.value)
+        ]
 
     def _map(self, node: yaml.Node, value: Any, path: str, depth: int) -> dict[str, Any]:
         if not isinstance(node, yaml.MappingNode):
@@ -245,7 +286,8 @@ class _Reader:
         if name.lstrip("-").isdecimal() and abs(int(name)) < 2**31:
             # A number that the contract may not know: for `validate` to refuse, as the server does.
             return int(name)
-        raise self._wrong(node, path, f"there is no {_quote(node)}; {_nearest(name, list(numbers)[1:])}")
+        known = [value.upper() if enum.full_name in _IN_UPPER_CASE else value for value in list(numbers)[1:]]
+        raise self._wrong(node, path, f"there is no {_quote(node)}; {nearest(name, known)}")
 
     def _truth(self, node: yaml.ScalarNode, path: str) -> bool:
         value = self._construct(node, path)
@@ -302,16 +344,6 @@ def _quote(node: yaml.ScalarNode) -> str:
 def _needs(descriptor: Any) -> str:
     names = ", ".join(field.name for field in descriptor.fields)
     return f"needs fields ({names})" if names else "takes no settings"
-
-
-def _suggest(name: str, descriptor: Any) -> str:
-    known = [field.name for field in descriptor.fields]
-    return _nearest(name, known) if known else "nothing can be set here"
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}? Known: {', '.join(known)}" if near else f"known: {', '.join(known)}"
 
 
 def _join(path: str, name: str) -> str:
