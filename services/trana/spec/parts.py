@@ -161,7 +161,8 @@ def _check_stopping(training: training_pb2.TrainingSpec) -> Iterator[Violation]:
     for name in ("patience", "monitor", "min_delta"):
         if getattr(rule, name):
             description = (
-                "is not for by: VERDICT, which asks whether the network overfits; leave it out, or leave by out"
+                f'is not for "by: VERDICT", which asks whether the network overfits: remove {name}, or write '
+                '"by: PATIENCE"'
             )
             yield Violation(f"early_stopping.{name}", description, "early_stopping.by")
 

@@ -105,3 +105,11 @@ def test_arguments_of_an_entrypoint_keep_their_kinds() -> None:
     args = json_format.MessageToDict(parse_job(text, base=Path("/data"), source="x").training.loop.args)
     # A date has no place in the contract, and stays as it was written.
     assert args == {"n": 3, "x": 2.5, "on": True, "name": "a", "day": "2024-01-02", "deep": [1, {"k": None}]}
+
+
+def test_patience_beside_the_verdict_is_told_both_ways_out() -> None:
+    text = f"training:{DECLARED}\n  early_stopping: {{by: VERDICT, patience: 3}}\nresources: {{num_workers: 1}}"
+    (violation,) = validate(parse_job(text, base=Path("/data"), source="x"))
+    assert violation.description == (
+        'is not for "by: VERDICT", which asks whether the network overfits: remove patience, or write "by: PATIENCE"'
+    )
