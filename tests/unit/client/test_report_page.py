@@ -72,7 +72,7 @@ def test_a_page_says_all_that_one_asks_for() -> None:
         "ended by early stopping: the verdict that it overfits",
         "Warning: the network has 85,002 parameters",
         "The rise is 5.7 paired standard errors over 270 validation samples: not chance.",
-        "Early stopping. Stop early, by early_stopping: {by: VERDICT} : little was gained after epoch 15, and nothing after epoch 17",
+        "Early stopping. Stop early, by early_stopping: {by: VERDICT} : little was gained after epoch 15",
         "test accuracy 0.8037",
         "60 training (10 %) 270 validation (45 %)",
         "3 Linear 256 65,792 77 %",
