@@ -35,7 +35,8 @@ def _targets(folder: Path, kind: str, values: list[Any], **changes: Any) -> Any:
         spec = make_spec(**({"network": {"layers": TWO}} | changes))
         spec.dataset.parquet.uri = (folder / "t.parquet").as_uri()
     else:
-        np.savez(folder / "t.npz", **{name: np.array(column) for name, column in table.items()})
+        arrays: dict[str, Any] = {name: np.array(column) for name, column in table.items()}
+        np.savez(folder / "t.npz", **arrays)
         spec = make_spec(**({"network": {"layers": TWO}} | changes))
         spec.dataset.npz.uri = (folder / "t.npz").as_uri()
         spec.dataset.features.append("a")
