@@ -1,5 +1,6 @@
 """Values of the contract in words for people."""
 
+import math
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,12 @@ def headline(verdict: "fit_pb2.FitVerdict", *, goes_on: bool = False) -> str:
 
 def _share(verdict: "fit_pb2.FitVerdict") -> str:
     """Writes a confidence; a probability is never one."""
-    return "over 0.99" if is_all_but_certain(verdict) else f"{verdict.confidence:.2f}"
+    return "over 0.99" if is_all_but_certain(verdict) else f"{hundredths(verdict) / 100:.2f}"
+
+
+def hundredths(verdict: "fit_pb2.FitVerdict") -> int:
+    """A confidence in hundredths, rounded down: what reads as enough to stop a training must have been enough."""
+    return math.floor(100 * verdict.confidence + 1e-9)
 
 
 def is_all_but_certain(verdict: "fit_pb2.FitVerdict") -> bool:

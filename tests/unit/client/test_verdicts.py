@@ -46,6 +46,11 @@ def response(job: job_pb2.Job, event: event_pb2.Event) -> job_service_pb2.WatchJ
             fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, onset_epoch=17, confidence=0.999),
             "OVERFITTING since epoch 17 (probability over 0.99)",
         ),
+        # Below the 0.75 that ends a training, and told as below it.
+        (
+            fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_OVERFITTING, onset_epoch=17, confidence=0.748),
+            "OVERFITTING since epoch 17 (probability 0.74)",
+        ),
         (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_DIVERGED, confidence=1), "DIVERGED (confidence 1.00)"),
         (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_GOOD_FIT, confidence=0.5), "GOOD_FIT (confidence 0.50)"),
         (fit_pb2.FitVerdict(label=fit_pb2.FIT_LABEL_UNDETERMINED), "UNDETERMINED"),

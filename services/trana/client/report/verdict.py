@@ -2,7 +2,7 @@
 
 from trana.client.report.material import Material
 from trana.client.watching import FINAL_STATES
-from trana.client.words import fit_name, has_verdict, is_all_but_certain, is_doubtful, is_learning, waste
+from trana.client.words import fit_name, has_verdict, hundredths, is_all_but_certain, is_doubtful, is_learning, waste
 from trana.v1 import fit_pb2, job_pb2
 
 _REMEDIES = {
@@ -52,7 +52,7 @@ def say_more(job: job_pb2.Job) -> str:
     if not has_verdict(job):
         return ""
     kind = "likely" if job.fit.label == fit_pb2.FIT_LABEL_OVERFITTING else "sure"
-    share = "over 99 %" if is_all_but_certain(job.fit) else f"{100 * job.fit.confidence:.0f} %"
+    share = "over 99 %" if is_all_but_certain(job.fit) else f"{hundredths(job.fit)} %"
     parts = [f"{share} {kind}" if job.fit.confidence else ""]
     parts.append(f"as of epoch {job.fit.epoch:,}" if job.fit.epoch else "")
     parts.append(f"{waste(job.fit)} since the best epoch" if waste(job.fit) else "")
