@@ -66,11 +66,11 @@ def test_job_trains_and_its_best_checkpoint_comes_back(client: Client, tmp_path:
 
 
 def test_nothing_of_a_job_is_left_when_it_has_ended(service: Service, client: Client) -> None:
-    assert service.named("ray::", "Supervisor") == []
+    gone = lambda: not [*service.named("ray::Rank"), *service.named("ray::Supervisor")]  # noqa: E731
+    until(gone, seconds=10, what="the workers of the jobs before are gone")
     job = client.submit(iris(workers=2, epochs=3))
     ended(client, job.name, seconds=60)
-    left = lambda: not [*service.named("ray::Rank"), *service.named("ray::Supervisor")]  # noqa: E731
-    until(left, seconds=10, what="the workers of the job are gone")
+    until(gone, seconds=10, what="the workers of the job are gone")
 
 
 def test_five_jobs_at_once_end_in_order_of_priority(client: Client) -> None:
