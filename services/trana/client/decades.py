@@ -1,15 +1,20 @@
 """When a curve is drawn on a logarithmic scale: the terminal and the report shall choose alike."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 # Losses that differ by more are drawn so: on a linear scale the end, where overfitting is, would be a flat line.
 _FROM_RATIO = 50
 
 
-def spans_decades(losses: Collection[float]) -> bool:
+def spans_decades(*, training: Sequence[float], validation: Sequence[float]) -> bool:
     """Whether losses call for a logarithmic scale; never where one of them has no logarithm.
 
+    What counts is how small validation loss is beside all that is drawn. Training loss may fall to next to nothing:
+    over its decades, the turn of validation loss would be drawn flat.
+
     Args:
-        losses: Every finite loss of the curve, of training and of validation.
+        training: The finite training losses of the curve, or what else is drawn beside.
+        validation: The finite validation losses; where there are none, the others decide.
     """
-    return bool(losses) and min(losses) > 0 and max(losses) / min(losses) > _FROM_RATIO
+    losses = [*training, *validation]
+    return bool(losses) and min(losses) > 0 and max(losses) / min(validation or losses) > _FROM_RATIO

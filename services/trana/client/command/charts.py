@@ -93,7 +93,8 @@ def _finite(epochs: Sequence[epoch_pb2.Epoch]) -> list[float]:
 
 
 def _is_wide(epochs: Sequence[epoch_pb2.Epoch]) -> bool:
-    return spans_decades(_finite(epochs))
+    validation = [_settle(each.val_loss) for each in epochs if math.isfinite(each.val_loss)]
+    return spans_decades(training=_finite(epochs), validation=validation)
 
 
 def _settle(loss: float) -> float:

@@ -24,6 +24,11 @@ class Line:
     kind: Kind
     values: Sequence[float]
 
+    @property
+    def numbers(self) -> list[float]:
+        """The values that can be drawn, as the axes hold them."""
+        return [settle(value) for value in self.values if is_number(value)]
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -66,7 +71,7 @@ class Chart:
     @property
     def numbers(self) -> list[float]:
         """Every value that can be drawn, as the axes hold it."""
-        return [settle(value) for line in self.lines for value in line.values if is_number(value)]
+        return [value for line in self.lines for value in line.numbers]
 
     @property
     def scales(self) -> list[ScaleName]:
@@ -74,7 +79,8 @@ class Chart:
         numbers = self.numbers
         if not numbers or min(numbers) <= 0 or max(numbers) / min(numbers) < _SWITCH_FROM_RATIO:
             return ["linear"]
-        return ["log", "linear"] if spans_decades(numbers) else ["linear", "log"]
+        validation = [value for line in self.lines if line.kind == "val" for value in line.numbers]
+        return ["log", "linear"] if spans_decades(training=numbers, validation=validation) else ["linear", "log"]
 
     def vertical(self, begin: float, end: float, *, is_log: bool) -> Scale:
         """Returns the axis of the values."""
