@@ -6,15 +6,14 @@ from collections.abc import Sequence
 _FROM_RATIO = 50
 
 
-def spans_decades(*, training: Sequence[float], validation: Sequence[float]) -> bool:
+def spans_decades(losses: Sequence[float], *, validation: Sequence[float]) -> bool:
     """Whether losses call for a logarithmic scale; never where one of them has no logarithm.
 
     What counts is how small validation loss is beside all that is drawn. Training loss may fall to next to nothing:
     over its decades, the turn of validation loss would be drawn flat.
 
     Args:
-        training: The finite training losses of the curve, or what else is drawn beside.
-        validation: The finite validation losses; where there are none, the others decide.
+        losses: All that is drawn, and finite.
+        validation: Those of them that are validation losses; where there are none, all decide.
     """
-    losses = [*training, *validation]
     return bool(losses) and min(losses) > 0 and max(losses) / min(validation or losses) > _FROM_RATIO

@@ -1,6 +1,7 @@
 """What the terminal tells of a verdict."""
 
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -248,3 +249,12 @@ def test_watching_tells_a_verdict_when_it_changes_a_warning_and_both_at_the_end(
     assert re.search(r"\d\d:\d\d:\d\d  (iris  )?WARNING  too few samples", text)
     assert re.search(r"\d\d:\d\d:\d\d  (iris  )?epoch 4  OVERFITTING since epoch 4: It rises", text)
     assert "verdict               OVERFITTING since epoch 4" in text
+
+
+def test_a_logarithmic_axis_in_the_terminal_has_powers_of_ten() -> None:
+    epochs = [epoch_pb2.Epoch(epoch=n, train_loss=10.0**-n, val_loss=10.0**-n) for n in range(1, 13)]
+    labels = [line.partition("┤")[0].strip() for line in write(100, draw_curves(epochs, None, width=100, height=20))]
+    labels = [label for label in labels if re.fullmatch(r"[0-9.e-]+", label)]
+    assert len(labels) >= 3
+    assert all(math.log10(float(label)).is_integer() for label in labels)
+    assert max(map(len, labels)) <= 6

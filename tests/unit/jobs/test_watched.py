@@ -121,6 +121,27 @@ async def test_steps_within_an_epoch_are_shown_and_not_stored(watched: Watched) 
     assert (await watched.store.get_job("a")).sequence == before.sequence + 1
 
 
+async def test_a_step_is_shown_only_when_what_came_before_it_is_stored(watched: Watched) -> None:
+    await watched.submit()
+    key = AttemptKey("a", 1)
+    await watched.until(lambda: watched.cluster.holds(key))
+    saves, asked, let = watched.store.update, asyncio.Event(), asyncio.Event()
+
+    async def slow(job: str, decide: Any) -> Any:
+        asked.set()
+        await let.wait()
+        return await saves(job, decide)
+
+    watched.store.update = slow  # type: ignore[method-assign]
+    progress = Report(step_progress=StepProgress(epoch=1, step=40))
+    progress.create_time.FromDatetime(later(8))
+    await watched.cluster.report(key, first_step(), progress)
+    await watched.until(asked.is_set)
+    assert watched.value("job_step", job_id="a") != 40
+    let.set()
+    await watched.until(lambda: watched.value("job_step", job_id="a") == 40)
+
+
 async def test_turns_are_timed_and_one_without_a_store_is_abandoned(watched: Watched) -> None:
     async def turned(result: str) -> None:
         async with asyncio.timeout(5):

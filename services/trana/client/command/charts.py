@@ -94,7 +94,7 @@ def _finite(epochs: Sequence[epoch_pb2.Epoch]) -> list[float]:
 
 def _is_wide(epochs: Sequence[epoch_pb2.Epoch]) -> bool:
     validation = [_settle(each.val_loss) for each in epochs if math.isfinite(each.val_loss)]
-    return spans_decades(training=_finite(epochs), validation=validation)
+    return spans_decades(_finite(epochs), validation=validation)
 
 
 def _settle(loss: float) -> float:

@@ -80,7 +80,7 @@ class Chart:
         if not numbers or min(numbers) <= 0 or max(numbers) / min(numbers) < _SWITCH_FROM_RATIO:
             return ["linear"]
         validation = [value for line in self.lines if line.kind == "val" for value in line.numbers]
-        return ["log", "linear"] if spans_decades(training=numbers, validation=validation) else ["linear", "log"]
+        return ["log", "linear"] if spans_decades(numbers, validation=validation) else ["linear", "log"]
 
     def vertical(self, begin: float, end: float, *, is_log: bool) -> Scale:
         """Returns the axis of the values."""
